@@ -1,0 +1,1 @@
+"""Global concurrency limits and rate limits for any process on any machine."""

@@ -1,0 +1,109 @@
+"""The store contract: versioned rows with compare-and-swap. A store keeps; it never decides.
+
+A store holds the rows of one namespace: limits, meters, sessions and leases, each a small JSON document.
+Every commit makes one new version. `ebbgate.testing.store_conformance` holds what every store must do;
+a store that passes it may be used.
+
+Known limit: a store is told rows, not fields, so a lease that changes one field is written whole.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class Version(NamedTuple):
+    """One point in a store's history: a number that rises by one a commit, and that commit's random tag.
+
+    Two versions are the same only when both match: a store that lost its tail, or was restored from a
+    backup, can reach the same number again but never the same tag.
+    """
+
+    number: int
+    tag: str
+
+
+EMPTY = Version(0, "")
+"""The version of a store nothing was ever committed to."""
+
+
+class Row(NamedTuple):
+    """One record as a store keeps it, or, with `body=None`, its removal."""
+
+    kind: str  # "limit", "meter", "session" or "lease"
+    id: str
+    body: bytes | None  # JSON
+
+
+class Head(NamedTuple):
+    """What a namespace's next decision builds on; written with every commit."""
+
+    instant_us: int = 0  # of the last committed decision, by the store's clock
+    fencing_token: int = 0  # the last one given
+    arrival: int = 0  # the last arrival number given
+
+
+class Snapshot(NamedTuple):
+    """Every row, and the version and head they stand at, all from one instant of the store."""
+
+    version: Version
+    head: Head
+    rows: list[Row]
+
+
+class Delta(NamedTuple):
+    """What was committed after a version, in the order of the commits; a row may occur more than once."""
+
+    version: Version
+    head: Head
+    rows: list[Row]
+
+
+class Conflict(Exception):  # noqa: N818 - not an error: another process committed first
+    """The base of a commit is not the newest version: undo, take in what is new, decide again."""
+
+
+class TooOld(Exception):  # noqa: N818 - not an error: the way from there is no longer kept
+    """The store does not know this version, or no longer what came after it: load everything again."""
+
+
+class Store(Protocol):
+    """Where the truth of one namespace lives. Each method is one atomic step.
+
+    Any method may raise `ebbgate.errors.StoreUnavailable`. After that error from `commit` it is unknown
+    whether the commit took place; `find` tells.
+    """
+
+    def load(self) -> Snapshot:
+        """Return every row and the version they stand at."""
+
+    def commit(self, base: Version, tag: str, head: Head, rows: Sequence[Row]) -> Version:
+        """Write all `rows` and `head`, or nothing.
+
+        Args:
+            base: the version the rows were decided on.
+            tag: random, never used before; names this commit for ever.
+            head: as it stands after these rows.
+            rows: each (kind, id) at most once; empty: only check that `base` is the newest.
+
+        Returns:
+            The new version, `Version(base.number + 1, tag)`; `base` itself when `rows` is empty.
+
+        Raises:
+            Conflict: `base` is not the newest version (both its number and its tag count).
+        """
+
+    def changes_since(self, version: Version) -> Delta:
+        """Return what was committed after `version`.
+
+        Raises:
+            TooOld: `version` is not one of this store's, or its successors are no longer kept.
+        """
+
+    def find(self, tag: str, base: Version) -> Version | None:
+        """Return the version that the commit `tag` on `base` made, or None if it never took place."""
+
+    def clock(self) -> int:
+        """Return the store's own time: microseconds since 1970. It may step back; callers must cope."""
+
+    def close(self) -> None:
+        """Give back what this process holds open. Closing twice is allowed."""

@@ -1,0 +1,1 @@
+"""For users and authors of stores: the simulation, and what every store must do."""
