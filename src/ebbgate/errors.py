@@ -122,7 +122,9 @@ class NoSlotFree(ConcurrencySlotAcquisitionError):
         """Name the limits and the number of tries."""
         self.names, self.max_retries = tuple(names), max_retries
         listed = ", ".join(repr(name) for name in self.names)
-        super().__init__(f"no slot was free on {listed} within max_retries={max_retries}; raise it, or leave it out to wait")
+        super().__init__(
+            f"no slot was free on {listed} within max_retries={max_retries}; raise it, or leave it out to wait"
+        )
 
 
 class AcquireTimeout(ConcurrencySlotAcquisitionError, TimeoutError):

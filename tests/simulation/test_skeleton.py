@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from ebbgate.core.model import Head
 from ebbgate.errors import StoreUnavailable
-from ebbgate.stores.base import EMPTY, Conflict, Head, Row, Version
+from ebbgate.stores.base import EMPTY, Conflict, Row, Version
 from ebbgate.testing.simulation import Faults, Process, Request, Sleep, World
 
 FAULTS = Faults(crash=0.005, lost_answer=0.05, lost_request=0.05)

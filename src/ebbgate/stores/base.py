@@ -10,6 +10,8 @@ Known limit: a store is told rows, not fields, so a lease that changes one field
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from ebbgate.core.model import Head
+
 
 class Version(NamedTuple):
     """One point in a store's history: a number that rises by one a commit, and that commit's random tag.
@@ -27,19 +29,15 @@ EMPTY = Version(0, "")
 
 
 class Row(NamedTuple):
-    """One record as a store keeps it, or, with `body=None`, its removal."""
+    """One record as a store keeps it, or, with `keep=False`, its removal.
 
-    kind: str  # "limit", "meter", "session" or "lease"
+    A lease that is removed when it ends brings its last state along, for the log and for slow readers.
+    """
+
+    kind: str  # "limit", "meter", "session", "lease" or "request"
     id: str
     body: bytes | None  # JSON
-
-
-class Head(NamedTuple):
-    """What a namespace's next decision builds on; written with every commit."""
-
-    instant_us: int = 0  # of the last committed decision, by the store's clock
-    fencing_token: int = 0  # the last one given
-    arrival: int = 0  # the last arrival number given
+    keep: bool = True
 
 
 class Snapshot(NamedTuple):

@@ -14,8 +14,9 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ebbgate.core.model import Head
 from ebbgate.errors import StoreUnavailable
-from ebbgate.stores.base import EMPTY, Conflict, Delta, Head, Row, Snapshot, TooOld, Version
+from ebbgate.stores.base import EMPTY, Conflict, Delta, Row, Snapshot, TooOld, Version
 
 
 class Sleep(NamedTuple):
@@ -67,7 +68,7 @@ class SimulatedStore:
         if not rows:
             return base
         for row in rows:
-            if row.body is None:
+            if row.body is None or not row.keep:
                 self.rows.pop((row.kind, row.id), None)
             else:
                 self.rows[row.kind, row.id] = row.body

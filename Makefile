@@ -1,0 +1,133 @@
+# Every target sets itself up: a fresh Debian machine needs Python >= 3.11 and make, nothing else.
+# `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# The order of the steps of `make test` is part of what it promises (fast checks first), also under -j.
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+MADE := $(VENV)/.made
+READY := $(VENV)/.ready
+
+# .venv names the folder that it was made for: one that was moved or copied here is made again,
+# and so is one whose Python has gone.
+KEEP := $(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] && [ -x $(BIN)/python ] && echo yes)
+
+# Folders that hold Python code; those that do not exist yet are left out.
+CODE := $(wildcard src tests bench examples)
+
+# How many test processes; the machine's own word is not asked, so that runs are alike.
+JOBS ?= 2
+# Extra arguments for pytest, as in: make test-fast ARGS="-k lease -x --randomly-seed=7"
+ARGS ?=
+SEED ?= 1
+STEPS ?= 2000
+
+# uv works on this folder's .venv alone: not on an activated one, and it never fetches a Python.
+unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT UV_SYSTEM_PYTHON
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help setup test test-fast lint types imports examples format coverage bench demo simulate simulate-long lock clean FORCE
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## make .venv with everything that the other targets need
+
+define make_venv
+found=; usable=
+for python in python3.14 python3.13 python3.12 python3.11 python3; do
+    if ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then continue; fi
+    found=$${found:-$$python}
+    if "$$python" -c 'import ensurepip, venv' 2>/dev/null; then usable=$$python; break; fi
+done
+if [ -z "$$found" ]; then
+    echo 'No Python >= 3.11 on PATH. On Debian 12 or newer: apt-get install python3 python3-venv' >&2; exit 1
+fi
+if [ -z "$$usable" ]; then
+    package=$$("$$found" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "$$found cannot make a virtual environment yet: installing $$package"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$$package" >/dev/null
+        usable=$$found
+    else
+        echo "$$found cannot make a virtual environment. First: sudo apt-get install $$package" >&2; exit 1
+    fi
+fi
+echo "making $(VENV) with $$("$$usable" --version)"
+"$$usable" -m venv --clear $(VENV)
+$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+printf '%s\n' '$(CURDIR)' >$(MADE)
+endef
+export MAKE_VENV = $(make_venv)
+
+$(MADE): $(if $(KEEP),,FORCE)
+	@bash -euo pipefail -c "$$MAKE_VENV"
+
+$(READY): pyproject.toml uv.lock $(MADE)
+	@$(BIN)/uv sync --locked --quiet
+	@touch $@
+
+FORCE:
+
+test: lint types imports examples ## every check and every test, fast ones first
+	@$(BIN)/pytest -n $(JOBS) $(ARGS)
+
+test-fast: $(READY) ## only the tests that are not slow, nothing else
+	@$(BIN)/pytest -n $(JOBS) -m 'not slow' $(ARGS)
+
+lint: $(READY) ## style and common mistakes
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+
+types: $(READY) ## static types, strict
+	@$(BIN)/mypy $(CODE)
+
+imports: $(READY) ## who may import whom
+	@$(BIN)/lint-imports --no-logo
+
+examples: $(READY) ## run every example, each in a home of its own
+	@for example in $(wildcard examples/*.py); do \
+	    home=$$(mktemp -d); \
+	    echo "running $$example"; \
+	    HOME=$$home XDG_DATA_HOME=$$home XDG_STATE_HOME=$$home XDG_RUNTIME_DIR=$$home \
+	        timeout 60 $(BIN)/python -W error "$$example" >"$$home/output" 2>&1 \
+	        || { cat "$$home/output"; echo "$$example failed" >&2; rm -rf "$$home"; exit 1; }; \
+	    rm -rf "$$home"; \
+	done
+
+format: $(READY) ## let the formatter and the safe fixes rewrite the code
+	@$(BIN)/ruff check --fix $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+coverage: $(READY) ## branch coverage of the core: must be complete
+	@$(BIN)/coverage run -m pytest -q -m 'not slow' tests/core
+	@$(BIN)/coverage report --include='src/ebbgate/core/*' --fail-under=100
+
+bench: $(READY) ## the named workloads, ratios from one run
+	@$(BIN)/python -m bench $(ARGS)
+
+demo: $(READY) ## see it work
+	@$(BIN)/ebbgate demo
+
+simulate: $(READY) ## a faulty world from one seed: make simulate SEED=4711 STEPS=2000
+	@$(BIN)/python -m ebbgate.testing.simulate --seed $(SEED) --steps $(STEPS)
+
+simulate-long: $(READY) ## a hundred seeds, each with ten times the steps
+	@for seed in $$(seq $(SEED) $$(($(SEED) + 99))); do \
+	    $(BIN)/python -m ebbgate.testing.simulate --seed $$seed --steps $$(($(STEPS) * 10)); \
+	done
+
+lock: $(MADE) ## resolve the dependencies anew after a change of pyproject.toml
+	@$(BIN)/uv lock
+
+clean: ## remove everything that was made here, .venv included
+	rm -rf $(VENV) .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

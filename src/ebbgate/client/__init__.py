@@ -1,0 +1,1 @@
+"""What users import: flows, faces and gates."""

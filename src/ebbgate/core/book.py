@@ -1,0 +1,151 @@
+"""The one place that decides: `Book.decide(commands, now)`.
+
+A decision can be undone until it is committed (`rollback`), and what other processes committed is taken in
+with `apply`. The book reads no clock: the instant is an argument, and never goes back behind the last one.
+
+Known limit: one book decides for all limits of a namespace, one command after the other.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from ebbgate.core import leasing, managing, sessions
+from ebbgate.core.commands import (
+    Acquire,
+    Away,
+    Command,
+    DeleteLimit,
+    Hello,
+    Outcome,
+    PutLimit,
+    Release,
+    Renew,
+    Revoke,
+    Tick,
+    Told,
+)
+from ebbgate.core.ledger import Ledger
+from ebbgate.core.model import REMEMBERED_US, Head, Settings, Stored
+
+FORGOTTEN_MAX: Final = 64
+"""How many ended leases one decision forgets at most, so that none takes long."""
+
+_HANDLERS: Final[dict[type, Callable[[Any, Any], Outcome]]] = {
+    Acquire: leasing.acquire,
+    Renew: leasing.renew,
+    Release: leasing.release,
+    Revoke: leasing.revoke,
+    PutLimit: managing.put_limit,
+    DeleteLimit: managing.delete_limit,
+    Hello: sessions.hello,
+    Away: sessions.away,
+    Tick: sessions.tick,
+}
+
+
+class Decision(NamedTuple):
+    """What one call of `Book.decide` did."""
+
+    outcomes: list[Outcome]  # one a command, in order
+    told: list[Told]  # what happened to leases that the command of somebody else, or time, was about
+    changes: list[Stored]  # to be committed; none: the decision changed nothing
+    head: Head  # as it stands after the changes
+
+
+class Due(NamedTuple):
+    """When time alone changes something (-1: never), and whose process should see to it ("": any)."""
+
+    at_us: int
+    session: str = ""
+
+
+class Book(Ledger):
+    """The state of one namespace, and its rules."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Make an empty book."""
+        super().__init__(settings or Settings())
+
+    def decide(self, commands: Sequence[Command], now_us: int) -> Decision:
+        """Carry out `commands` in order.
+
+        Args:
+            commands: what is asked.
+            now_us: the store's time; an earlier one than that of the last decision counts as that.
+
+        Returns:
+            The outcomes and the changes to commit. Then call `confirm` with the decision's head, or `rollback`.
+        """
+        assert not self.undecided(), "the last decision was neither confirmed nor rolled back"
+        self.now_us = now_us = max(now_us, self.head.instant_us)
+        queue, admit = self.queue, self.admit
+        queue.advance(now_us)
+        if queue.unsettled():
+            queue.settle(now_us, admit)
+        outcomes: list[Outcome] = []
+        for command in commands:
+            outcomes.append(_HANDLERS[type(command)](self, command))
+            if queue.unsettled():
+                queue.settle(now_us, admit)
+        if self.endings and self.endings[0][0] + REMEMBERED_US <= now_us:
+            self._forget()
+        told, self.told = self.told, []
+        return Decision(outcomes, told, self.collect(), Head(now_us, self.token, self.arrival))
+
+    def rollback(self) -> None:
+        """Undo the last decision: it was not committed."""
+        self.told = []
+        super().rollback()
+
+    def _forget(self) -> None:
+        """Drop what ended so long ago that no duplicate can arrive any more."""
+        for _ in range(min(FORGOTTEN_MAX, len(self.endings))):
+            ended_us, kind, record_id = self.endings[0]
+            if ended_us + REMEMBERED_US > self.now_us:
+                break
+            self.endings.popleft()
+            if kind == "request":
+                if record_id in self.requests:
+                    self.put_request(record_id, None)
+                continue
+            lease = self.leases.get(record_id)
+            if lease is not None and lease.state == "ended" and lease.ended_us == ended_us:
+                self.forget_lease(record_id)
+
+    def next_due(self, now_us: int) -> Due:
+        """Return when a decision has something to do though nobody asks anything.
+
+        Somebody who could be let in right now makes that instant `now_us`: another process's commit has been
+        taken in, and its decider did not see to it.
+        """
+        queue = self.queue
+        queue.advance(now_us)
+        if queue.unsettled():
+            outside = queue.settle(now_us, None)
+            if outside:
+                return Due(now_us, outside[0].session)
+        at_us, waiter = queue.next_due()
+        due = Due(at_us, waiter.session if waiter else "")
+        for heap, is_due in (
+            (self.expiries, self._expires),
+            (self.attends, self._is_attended),
+            (self.aways, self._is_away),
+        ):
+            while heap and not is_due(*heap[0]):
+                heapq.heappop(heap)
+            if heap and (due.at_us < 0 or heap[0][0] < due.at_us):
+                due = Due(heap[0][0])
+        return due
+
+    def _expires(self, at_us: int, lease_id: str) -> bool:
+        lease = self.leases.get(lease_id)
+        return lease is not None and lease.state == "held" and lease.expires_us == at_us
+
+    def _is_attended(self, at_us: int, lease_id: str) -> bool:
+        lease = self.leases.get(lease_id)
+        return lease is not None and lease.state != "ended" and lease.attend_due_us == at_us
+
+    def _is_away(self, at_us: int, session_id: str) -> bool:
+        session = self.sessions.get(session_id)
+        return session is not None and session.away_due_us == at_us

@@ -1,0 +1,240 @@
+"""What can be asked of a book, and what it answers.
+
+Commands refuse nonsense when they are made. Outcomes are plain values: a decision is never an exception.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from ebbgate.core.limits import LIMIT_MAX, check_name
+from ebbgate.core.model import Slots, Why
+from ebbgate.errors import InvalidLimit, InvalidRequest
+
+PRIORITY_MAX: Final = 1_000_000
+LABELS_MAX: Final = 32
+LABEL_LENGTH_MAX: Final = 200
+LIMITS_MAX: Final = 100
+
+
+def wanted(names: str | list[str] | tuple[str, ...] | Mapping[str, int], occupy: int = 1) -> Slots:
+    """Return what one acquisition asks for, as sorted (name, slots); duplicate names are one name.
+
+    Args:
+        names: one name, several, or a mapping of name to slots.
+        occupy: slots of each limit, >= 1; ignored for a mapping.
+
+    Raises:
+        InvalidRequest: a type or a number is wrong.
+        InvalidLimit: a name could not be the name of any limit.
+    """
+    if isinstance(names, str):
+        return ((check_name(names), _occupied(occupy)),)
+    if isinstance(names, Mapping):
+        asked = {check_name(name): _occupied(slots) for name, slots in names.items()}
+    elif isinstance(names, list | tuple | set | frozenset):
+        asked = dict.fromkeys((check_name(name) for name in names), _occupied(occupy))
+    else:
+        raise InvalidRequest(
+            f"names must be a name, a list of names or a mapping of name to slots, got {names!r}"
+        )
+    if len(asked) > LIMITS_MAX:
+        raise InvalidRequest(f"one acquisition names at most {LIMITS_MAX} limits, got {len(asked)}")
+    return tuple(sorted(asked.items()))
+
+
+def _occupied(slots: int) -> int:
+    if isinstance(slots, bool) or not isinstance(slots, int):
+        raise InvalidRequest(f"occupy must be a whole number of slots, got {slots!r}")
+    if not 1 <= slots <= LIMIT_MAX:
+        raise InvalidRequest(f"occupy must be from 1 to {LIMIT_MAX:,} slots, got {slots}")
+    return slots
+
+
+def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """Return `labels` if they are few, short text.
+
+    Raises:
+        InvalidRequest: they are not.
+    """
+    if len(labels) > LABELS_MAX:
+        raise InvalidRequest(f"at most {LABELS_MAX} labels, got {len(labels)}")
+    for name, value in labels.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise InvalidRequest(f"labels are text, got {name!r}: {value!r}")
+        if len(name) > LABEL_LENGTH_MAX or len(value) > LABEL_LENGTH_MAX:
+            raise InvalidRequest(f"a label has at most {LABEL_LENGTH_MAX} characters, got {name[:40]!r}")
+    return labels
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A client process is here: its first words, and again after every reconnect with a higher epoch."""
+
+    session: str
+    epoch: int
+    host: str = ""
+    pid: int = 0
+    labels: Mapping[str, str] | None = None
+    presence: int = -1
+    wake: str = ""
+    remembers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """A client process has no connection any more, or is dead."""
+
+    session: str
+    epoch: int
+    certain: bool  # the kernel said so; silence is not certain
+    grace_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Take slots of one or several limits, all or none, or take a place in the queue for them."""
+
+    id: str
+    session: str
+    epoch: int
+    slots: Slots  # (name, slots), sorted: see `wanted`
+    duration_us: int
+    spend: bool = False  # `rate_limit`: only time brings the slots back
+    wait: bool = True  # False: refused when there is no room now
+    strict: bool = False
+    priority: int = 0
+    labels: Mapping[str, str] | None = None
+    wake: str = ""
+    attended: bool = True  # False: nothing but its next question tells that the client is still there
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense."""
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+            raise InvalidRequest(f"priority must be a whole number, got {self.priority!r}")
+        if not -PRIORITY_MAX <= self.priority <= PRIORITY_MAX:
+            raise InvalidRequest(
+                f"priority must be from -{PRIORITY_MAX} to {PRIORITY_MAX}, got {self.priority}"
+            )
+        if self.labels:
+            check_labels(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Restart the countdown of a lease."""
+
+    id: str
+    session: str
+    epoch: int
+    duration_us: int
+    retake: bool = True  # whether its slots may be taken again if it has just expired
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give the slots of a lease back, or leave the queue."""
+
+    id: str
+    session: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """An operator ends a lease."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutLimit:
+    """Create a limit, or change one. None leaves a field as it is."""
+
+    request_id: str
+    mode: Literal["create", "update", "put"]  # put: create it, or change the one of this name
+    target: str  # update: name or id; create and put: the name
+    new_id: str = ""  # of a limit that is created
+    name: str | None = None  # update: its new name
+    limit: int | None = None
+    slot_decay_per_second: float | None = None
+    active: bool | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteLimit:
+    """Delete a limit; with holders or waiters only if forced."""
+
+    target: str
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: expire what is due."""
+
+    expire: bool = True  # False within the recovery grace
+
+
+Command = Hello | Away | Acquire | Renew | Release | Revoke | PutLimit | DeleteLimit | Tick
+
+
+class Held(NamedTuple):
+    """The lease holds its slots (a hold), or has spent them (a spend, with `expires_us` -1)."""
+
+    id: str
+    token: int
+    at_us: int
+    expires_us: int
+    arrival: int
+    protected: bool  # whether it has slots of any limit
+    unknown: tuple[str, ...] = ()  # asked names that no limit has
+    suggestion: str = ""  # for the first of them
+
+
+class Waiting(NamedTuple):
+    """The lease has a place in the queue; its outcome comes later."""
+
+    id: str
+    arrival: int
+
+
+class Ended(NamedTuple):
+    """The lease is over."""
+
+    id: str
+    why: Why
+    at_us: int
+    arrival: int
+
+
+class Refused(NamedTuple):
+    """The command changed nothing; `code` is that of an error, `details` are its arguments."""
+
+    code: str
+    details: Mapping[str, object]
+
+
+class Done(NamedTuple):
+    """The command was carried out; `id` is that of the limit or session."""
+
+    id: str
+    created: bool = False
+
+
+Outcome = Held | Waiting | Ended | Refused | Done
+
+
+class Told(NamedTuple):
+    """What happened to a lease by somebody else's command, or by time."""
+
+    session: str
+    wake: str
+    outcome: Held | Ended | Refused
+
+
+__all__ = [
+    "Acquire", "Away", "Command", "DeleteLimit", "Done", "Ended", "Held", "Hello", "InvalidLimit", "Outcome", "PutLimit",
+    "Refused", "Release", "Renew", "Revoke", "Tick", "Told", "Waiting", "check_labels", "wanted",
+]  # fmt: skip

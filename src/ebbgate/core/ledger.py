@@ -1,0 +1,144 @@
+"""What can become of a lease: it is granted, ends, or changes; each keeps records and indexes in step."""
+
+import heapq
+
+from ebbgate.core import decay
+from ebbgate.core.commands import Ended, Held, Refused, Told
+from ebbgate.core.model import FETCH_US, Lease, Settings, Slots, Why
+from ebbgate.core.queue import Live
+from ebbgate.core.records import Records
+
+
+class Ledger(Records):
+    """The records, and the few ways in which a lease may change."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Hold nothing."""
+        self.now_us = 0
+        self.told: list[Told] = []
+        super().__init__(settings)
+
+    def admit(self, lease: Lease, now_us: int) -> None:
+        """Let a waiter in, and have its client told."""
+        self.touch(lease)
+        self.unindex(lease)
+        self.queue.inherit(lease)
+        if lease.attend_due_us >= 0:
+            lease.attend_due_us = now_us + FETCH_US
+        self.grant(lease, now_us, waited=True)
+        self.told.append(Told(lease.session, lease.wake, held(lease)))
+
+    def grant(self, lease: Lease, now_us: int, *, waited: bool) -> None:
+        """Give a lease that is in no index its slots, which must be free."""
+        lease.token = self.token = max(self.token + 1, now_us)
+        lease.at_us = now_us
+        lease.slots = slots = self.active(lease.slots)
+        key = (-lease.priority, lease.arrival)
+        for limit_id, wanted in slots:
+            live = self.lives[limit_id]
+            assert live.room(now_us) >= wanted, "no grant without room"
+            if live.unmarked:
+                self.queue.granted(key, live, now_us)
+            if lease.kind == "spend":
+                self._spend(live, wanted, lease.since_us if waited else None)
+        if lease.kind == "spend":
+            lease.state, lease.why, lease.ended_us = "ended", "spent", now_us
+            self._retire(lease)
+        else:
+            lease.state, lease.why, lease.ended_us = "held", "", -1
+            lease.expires_us = now_us + lease.duration_us
+            self.index(lease)
+
+    def _spend(self, live: Live, slots: int, waiting_since_us: int | None) -> None:
+        limit = live.limit
+        meter = live.meter or decay.unspent(limit.id, limit.slot_decay_per_second)
+        self.put_meter(
+            limit.id, decay.spend(meter, slots, now_us=self.now_us, waiting_since_us=waiting_since_us)
+        )
+
+    def active(self, slots: Slots) -> Slots:
+        """Return those of `slots` whose limits are enforced now."""
+        for limit_id, _ in slots:
+            if not self.lives[limit_id].limit.active:
+                return tuple(entry for entry in slots if self.lives[entry[0]].limit.active)
+        return slots
+
+    def end(self, lease: Lease, why: Why) -> None:
+        """End a held or waiting lease; what it held or waited for is free for the next."""
+        waited = lease.state == "waiting"
+        self.touch(lease)
+        self.unindex(lease)
+        if waited:
+            self.queue.inherit(lease)
+        lease.state, lease.why, lease.ended_us = "ended", why, self.now_us
+        self._retire(lease)
+
+    def _retire(self, lease: Lease) -> None:
+        """Remember an ended lease for as long as it can matter."""
+        if lease.why in {"expired", "lost_holder", "revoked"} or self.remembers(lease.session):
+            self.index(lease)
+        else:
+            del self.leases[lease.id]
+
+    def remembers(self, session_id: str) -> bool:
+        """Tell whether a duplicate of a session's command can arrive late."""
+        session = self.sessions.get(session_id)
+        return session is None or session.remembers
+
+    def lose(self, lease: Lease, why: Why) -> None:
+        """End a lease by somebody else's doing, and have its client told."""
+        wake = lease.wake
+        if lease.state == "held":
+            session = self.sessions.get(lease.session)
+            wake = session.wake if session else ""
+        self.end(lease, why)
+        self.told.append(Told(lease.session, wake, ended(lease)))
+
+    def refuse(self, lease: Lease, refused: Refused) -> None:
+        """End a waiter that can never get in, and have its client told why."""
+        self.touch(lease)
+        lease.refusal = (refused.code, refused.details)
+        self.end(lease, "refused")
+        self.told.append(Told(lease.session, lease.wake, refused))
+
+    def renewed(self, lease: Lease, duration_us: int) -> None:
+        """Restart the countdown of a held lease."""
+        self.touch(lease)
+        lease.duration_us = duration_us
+        lease.expires_us = self.now_us + duration_us
+        self.expect(lease)
+
+    def attended(self, lease: Lease, due_us: int) -> None:
+        """Set until when the client of a lease must be heard of again; -1: no need any more."""
+        self.touch(lease)
+        lease.attend_due_us = due_us
+        if due_us >= 0:
+            heapq.heappush(self.attends, (due_us, lease.id))
+
+    def reshape(self, lease: Lease, slots: Slots, unknown: tuple[str, ...]) -> None:
+        """Change the slots of a held or waiting lease, after a limit of it was deleted."""
+        self.touch(lease)
+        self.unindex(lease)
+        lease.slots, lease.unknown = slots, unknown
+        self.index(lease)
+
+
+def held(lease: Lease, suggestion: str = "") -> Held:
+    """Return the outcome of a lease that got in."""
+    return Held(
+        lease.id,
+        lease.token,
+        lease.at_us,
+        lease.expires_us,
+        lease.arrival,
+        bool(lease.slots),
+        lease.unknown,
+        suggestion,
+    )
+
+
+def ended(lease: Lease) -> Ended | Refused:
+    """Return the outcome of a lease that is over."""
+    if lease.refusal is not None:
+        return Refused(*lease.refusal)
+    return Ended(lease.id, lease.why, lease.ended_us, lease.arrival)

@@ -1,0 +1,105 @@
+"""What a limit may be: its name, its number of slots, and the near misses of a name that nobody has."""
+
+import unicodedata
+import uuid
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+from functools import lru_cache
+from typing import Final
+
+from ebbgate.errors import InvalidLimit
+
+NAME_LENGTH_MAX: Final = 200
+LIMIT_MAX: Final = 1_000_000_000
+DESCRIPTION_LENGTH_MAX: Final = 2_000
+
+_FORBIDDEN: Final = frozenset("/\\%&><?#")
+_CANDIDATES_MAX: Final = 200  # a near miss is looked for among this many names at most
+
+
+def is_uuid(text: str) -> bool:
+    """Tell whether `text` would be taken for an id wherever a name or an id may stand."""
+    if len(text) < 32:
+        return False
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_name(name: str) -> str:
+    """Return `name` in the form in which limits are stored (Unicode NFC).
+
+    Raises:
+        InvalidLimit: it is not allowed; the message says why.
+    """
+    if not isinstance(name, str):
+        raise InvalidLimit(f"the name of a limit must be text, got {name!r}")
+    return _checked(name)
+
+
+@lru_cache(maxsize=4096)  # every acquisition names its limits, and checking costs as much as deciding
+def _checked(name: str) -> str:
+    name = unicodedata.normalize("NFC", name)
+    if not 1 <= len(name) <= NAME_LENGTH_MAX:
+        raise InvalidLimit(f"the name of a limit has 1 to {NAME_LENGTH_MAX} characters, got {len(name)}")
+    wrong = sorted(_FORBIDDEN.intersection(name))
+    if wrong:
+        raise InvalidLimit(f"the name of a limit cannot contain {' '.join(wrong)}; got {name!r}")
+    if name in {".", ".."}:
+        raise InvalidLimit(f"{name!r} cannot be the name of a limit")
+    if name != name.strip():
+        raise InvalidLimit(f"the name of a limit cannot begin or end with a space; got {name!r}")
+    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name):
+        raise InvalidLimit(f"the name of a limit cannot contain control characters; got {name!r}")
+    if is_uuid(name):
+        raise InvalidLimit(f"{name!r} reads as an id, so a limit of that name could never be addressed")
+    return name
+
+
+def check_slots(limit: int) -> int:
+    """Return `limit` if it is an allowed number of slots.
+
+    Raises:
+        InvalidLimit: it is not a whole number from 0 to 1,000,000,000.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise InvalidLimit(f"limit must be a whole number of slots, got {limit!r}")
+    if not 0 <= limit <= LIMIT_MAX:
+        raise InvalidLimit(f"limit must be from 0 to {LIMIT_MAX:,} slots, got {limit}")
+    return limit
+
+
+def check_description(description: str) -> str:
+    """Return `description` if it is allowed.
+
+    Raises:
+        InvalidLimit: it is not text, or longer than 2,000 characters.
+    """
+    if not isinstance(description, str):
+        raise InvalidLimit(f"the description must be text, got {description!r}")
+    if len(description) > DESCRIPTION_LENGTH_MAX:
+        raise InvalidLimit(
+            f"the description has at most {DESCRIPTION_LENGTH_MAX} characters, got {len(description)}"
+        )
+    return description
+
+
+def near_miss(name: str, names: Iterable[str]) -> str | None:
+    """Return the existing name that was perhaps meant by `name`, or None.
+
+    >>> near_miss("databse", ["api", "database"])
+    'database'
+    """
+    folded = name.casefold()
+    best: tuple[float, str] | None = None
+    looked_at = 0
+    for candidate in names:
+        if abs(len(candidate) - len(name)) > 3 or looked_at >= _CANDIDATES_MAX:
+            continue
+        looked_at += 1
+        likeness = SequenceMatcher(None, folded, candidate.casefold()).ratio()
+        if likeness >= 0.7 and (best is None or (-likeness, candidate) < (-best[0], best[1])):
+            best = (likeness, candidate)
+    return best[1] if best else None

@@ -1,0 +1,142 @@
+"""Create, change and delete limits: what that means for those who hold, wait and have spent."""
+
+from dataclasses import replace
+
+from ebbgate.core import decay
+from ebbgate.core.commands import DeleteLimit, Done, Outcome, PutLimit, Refused
+from ebbgate.core.leasing import impossible
+from ebbgate.core.ledger import Ledger
+from ebbgate.core.limits import check_description, check_name, check_slots, is_uuid, near_miss
+from ebbgate.core.model import Lease, Limit, ManagementRequest
+from ebbgate.core.queue import Live
+from ebbgate.errors import InvalidLimit
+
+WHO_MAX = 10
+"""How many holders and waiters a refusal names."""
+
+
+def find(ledger: Ledger, name_or_id: str) -> Live | None:
+    """Return the limit of this name or id."""
+    if is_uuid(name_or_id):
+        return ledger.lives.get(name_or_id.lower())
+    return ledger.names.get(name_or_id)
+
+
+def not_found(ledger: Ledger, name: str) -> Refused:
+    """Return the refusal of a command about a limit that does not exist."""
+    return Refused("limit_not_found", {"names": [name], "suggestion": near_miss(name, ledger.names) or ""})
+
+
+def put_limit(ledger: Ledger, command: PutLimit) -> Outcome:
+    """Create a limit or change one; the whole request is checked before anything is done."""
+    made = ledger.requests.get(command.request_id)
+    if made is not None:
+        return Done(made.limit_id)
+    try:
+        live = find(ledger, command.target if command.mode == "update" else check_name(command.target))
+        if command.mode == "create" and live is not None:
+            return Refused("limit_exists", {"name": live.limit.name})
+        if command.mode == "update" and live is None:
+            return not_found(ledger, command.target)
+        limit = _changed(ledger, live, command)
+    except InvalidLimit as error:
+        return Refused(error.code, {"message": str(error)})
+    namesake = ledger.names.get(limit.name)
+    if namesake is not None and namesake is not live:
+        return Refused("limit_exists", {"name": limit.name})
+    if command.request_id:
+        request = ManagementRequest(command.request_id, ledger.now_us, limit.id)
+        ledger.put_request(request.id, request)
+    if live is None:
+        ledger.put_limit(limit.id, limit)
+        return Done(limit.id, created=True)
+    if limit != replace(live.limit, updated_us=limit.updated_us):
+        _change(ledger, live, limit)
+    return Done(limit.id)
+
+
+def _changed(ledger: Ledger, live: Live | None, command: PutLimit) -> Limit:
+    """Return the limit as `command` wants it."""
+    before = live.limit if live else None
+    name = command.target if before is None else (command.name if command.name is not None else before.name)
+    limit = command.limit
+    if limit is None:
+        if before is None:
+            raise InvalidLimit("a new limit needs its number of slots: limit=N")
+        limit = before.limit
+    per_second = command.slot_decay_per_second
+    if per_second is None:
+        per_second = before.slot_decay_per_second if before else 0.0
+    active = command.active if command.active is not None else (before.active if before else True)
+    if not isinstance(active, bool):
+        raise InvalidLimit(f"active must be true or false, got {active!r}")
+    description = command.description
+    if description is None:
+        description = before.description if before else ""
+    return Limit(
+        before.id if before else command.new_id,
+        check_name(name),
+        check_slots(limit),
+        decay.check_decay(per_second),
+        active,
+        check_description(description),
+        before.created_us if before else ledger.now_us,
+        ledger.now_us,
+    )
+
+
+def _change(ledger: Ledger, live: Live, limit: Limit) -> None:
+    """Put the changed limit in force: what is spent stays spent, and who can never get in is told."""
+    per_second = limit.slot_decay_per_second
+    if live.meter is not None and per_second not in {0.0, live.limit.slot_decay_per_second}:
+        ledger.put_meter(limit.id, decay.at_new_rate(live.meter, per_second, now_us=ledger.now_us))
+    ledger.put_limit(limit.id, limit)
+    for group in list(live.groups):
+        for lease in list(group.waiters):
+            if lease.state == "waiting" and lease.arrival not in group.gone:
+                refused = impossible(list(group.needs), spend=lease.kind == "spend")
+                if refused is not None:
+                    ledger.refuse(lease, refused)
+
+
+def delete_limit(ledger: Ledger, command: DeleteLimit) -> Outcome:
+    """Delete a limit nobody holds or waits for; forced, leases forget it and waiters go on without it."""
+    live = find(ledger, command.target)
+    if live is None:
+        return not_found(ledger, command.target)
+    using = _using(ledger, live)
+    if using and not command.force:
+        return _in_use(ledger, live, using)
+    for lease in using:
+        _forget(ledger, lease, live)
+    ledger.put_limit(live.limit.id, None)
+    return Done(live.limit.id)
+
+
+def _using(ledger: Ledger, live: Live) -> list[Lease]:
+    if not live.holders and not live.waiting:
+        return []
+    limit_id = live.limit.id
+    leases = (ledger.leases[lease_id] for ids in ledger.by_session.values() for lease_id in ids)
+    using = [lease for lease in leases if any(entry[0] == limit_id for entry in lease.slots)]
+    return sorted(using, key=lambda lease: lease.arrival)
+
+
+def _in_use(ledger: Ledger, live: Live, using: list[Lease]) -> Refused:
+    who = []
+    for lease in using[:WHO_MAX]:
+        session = ledger.sessions.get(lease.session)
+        where = f"{session.host} process {session.pid}" if session else "an unknown client"
+        who.append(f"{where} {lease.state} {lease.id}")
+    details = {"name": live.limit.name, "holders": live.holders, "waiters": live.waiting, "who": who}
+    return Refused("limit_in_use", details)
+
+
+def _forget(ledger: Ledger, lease: Lease, live: Live) -> None:
+    """Let one lease go on without a limit that is deleted."""
+    if lease.state == "waiting" and lease.strict:
+        ledger.refuse(lease, Refused("limit_not_found", {"names": [live.limit.name], "suggestion": ""}))
+        return
+    slots = tuple(entry for entry in lease.slots if entry[0] != live.limit.id)
+    unknown = (*lease.unknown, live.limit.name) if lease.state == "waiting" else lease.unknown
+    ledger.reshape(lease, slots, unknown)

@@ -1,0 +1,476 @@
+"""Who is let in next, over all limits at once.
+
+The rule: of all waiters that fit in the room they can see, the first in the total order (higher priority,
+then arrival number) is let in; again and again until none fits. A waiter that lacks exactly one limit keeps
+all room of that limit from later ones. One that lacks more keeps nothing, until it has been overtaken for
+longer than `patience`; then it keeps its own slots, one limit after the other.
+
+How it is done without looking at everybody: waiters that want the same slots of the same limits form a
+`Group`, of which only the head is ever looked at. A group is parked at a limit that its head lacks and is
+looked at again only when that limit gains room. What a head keeps from later ones is a claim on a limit.
+`tests/core/reference_queue.py` is the rule written plainly; both must agree.
+
+Known limits: a waiter that leaves from the middle of a long group is only removed when it comes to the
+front, or when half of the group has left so.
+"""
+
+import heapq
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ebbgate.core.decay import spent_slots, when_spent_is
+from ebbgate.core.model import Lease, Limit, Meter, Slots
+
+Key = tuple[int, int]
+"""A waiter's place in the total order: (-priority, arrival number)."""
+
+ALL: Final = 1 << 60
+"""More slots than any limit has: the room of an inactive limit, and a claim on all room there is."""
+
+
+class Marks(Protocol):
+    """What a queue has recorded about a waiter."""
+
+    def mark_overtaken(self, lease: Lease, since_us: int) -> None:
+        """Record since when later ones are let in before it."""
+
+    def set_keeps(self, lease: Lease, keeps: tuple[str, ...]) -> None:
+        """Record the order in which it keeps slots."""
+
+
+class Live:
+    """A limit in use: its definition, what is held and spent of it, and who is interested in its room."""
+
+    __slots__ = (
+        "claimants", "claims", "due_us", "gaining", "groups", "held", "holders", "limit", "meter", "parked",
+        "unmarked", "waiting", "wants",
+    )  # fmt: skip
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.meter: Meter | None = None
+        self.held = 0  # slots
+        self.holders = 0  # leases
+        self.waiting = 0  # leases
+        self.groups: dict[Group, None] = {}  # all that want slots of this limit
+        self.parked: list[tuple[Key, Group]] = []  # to be looked at when room is gained, in order
+        self.wants: dict[int, int] = {}  # slots wanted -> how many parked groups want so many
+        self.claims: list[tuple[Key, int, Group]] = []  # room kept from later ones, in order
+        self.claimants: dict[Group, None] = {}  # groups whose claims depend on this limit having room
+        self.unmarked: list[tuple[Key, int, Group]] = []  # heap: heads that nobody has overtaken yet
+        self.due_us = -1  # when decay alone lets a parked group in; -1: never
+        self.gaining = False
+
+    def room(self, now_us: int) -> int:
+        """Return how many slots are free; below 0 after the limit was lowered."""
+        if not self.limit.active:
+            return ALL
+        room = self.limit.limit - self.held
+        return room if self.meter is None else room - spent_slots(self.meter, now_us)
+
+    def visible(self, key: Key, now_us: int) -> int:
+        """Return the room that a waiter at `key` can see: what earlier ones claim is not there for it."""
+        room = self.room(now_us)
+        for claim in self.claims:
+            if claim[0] >= key:
+                break
+            room -= claim[1]
+        return room
+
+    def room_at(self, slots: int) -> int:
+        """Return when decay alone will have freed `slots`, if nothing else changes; -1: never."""
+        spent_max = self.limit.limit - self.held - slots
+        if self.meter is None or spent_max < 0 or not self.limit.active:
+            return -1
+        return when_spent_is(self.meter, spent_max)
+
+
+class Group:
+    """Waiters that want the same slots at the same priority, in order of arrival."""
+
+    __slots__ = ("claims", "gone", "identity", "key", "needs", "noted", "parks", "queued", "waiters")
+
+    def __init__(self, identity: tuple[Slots, int], needs: tuple[tuple[Live, int], ...]) -> None:
+        self.identity = identity
+        self.needs = needs
+        self.waiters: deque[Lease] = deque()
+        self.gone: set[int] = set()  # arrival numbers of waiters that left from the middle
+        self.key: Key = (0, 0)  # of the head, when it was last looked at
+        self.parks: tuple[Live, ...] = ()
+        self.claims: tuple[tuple[Live, int], ...] = ()
+        self.noted = -1  # arrival number of the head that stands in the heaps `unmarked`
+        self.queued = False
+
+    def head_key(self) -> Key:
+        """Return the place of the first waiter; there must be one."""
+        return (self.identity[1], self.waiters[0].arrival)
+
+
+class Queue:
+    """All waiters of a namespace."""
+
+    def __init__(self, patience_us: int, marks: Marks) -> None:
+        """Make an empty queue.
+
+        Args:
+            patience_us: how long a waiter may be overtaken before it keeps its own slots.
+            marks: records what the queue finds out about waiters.
+        """
+        self.lives: dict[str, Live] = {}
+        self.groups: dict[tuple[Slots, int], Group] = {}
+        self._patience_us = patience_us
+        self._marks = marks
+        self._looks: list[tuple[Key, int, Group, Live | None]] = []
+        self._gaining: list[Live] = []
+        self._metered: dict[Live, None] = {}  # whose `due_us` may have changed
+        self._dues: list[tuple[int, int, Live]] = []
+        self._patience_dues: list[tuple[int, int, Group, int]] = []
+        self._serial = 0  # makes heap entries comparable
+
+    # --- coming and going
+
+    def enter(self, lease: Lease) -> None:
+        """Put a waiter in its place."""
+        identity = (lease.slots, -lease.priority)
+        group = self.groups.get(identity)
+        if group is None:
+            group = Group(identity, tuple((self.lives[limit_id], slots) for limit_id, slots in lease.slots))
+            self.groups[identity] = group
+            for live, _ in group.needs:
+                live.groups[group] = None
+        waiters = group.waiters
+        if not waiters or waiters[-1].arrival < lease.arrival:
+            waiters.append(lease)
+        elif lease.arrival < waiters[0].arrival:
+            waiters.appendleft(lease)
+        else:
+            _reorder(group, lease)
+        for live, _ in group.needs:
+            live.waiting += 1
+        if waiters[0] is lease:
+            group.noted = -1
+            self.touch(group)
+
+    def leave(self, lease: Lease) -> None:
+        """Take a waiter out, wherever it stands."""
+        group = self.groups[lease.slots, -lease.priority]
+        for live, _ in group.needs:
+            live.waiting -= 1
+        waiters, gone = group.waiters, group.gone
+        if waiters[0] is not lease:
+            gone.add(lease.arrival)
+            if len(gone) > len(waiters) // 2 + 16:
+                _reorder(group, None)
+            return
+        waiters.popleft()
+        while gone and waiters[0].arrival in gone:
+            gone.remove(waiters.popleft().arrival)
+        self.touch(group)
+
+    def inherit(self, lease: Lease) -> None:
+        """Let the waiter behind one that has left be overtaken since when that one was, if it was there."""
+        group = self.groups.get((lease.slots, -lease.priority))
+        if lease.overtaken_us >= 0 and group is not None and group.waiters:
+            head = group.waiters[0]
+            if head.overtaken_us < 0 and head.since_us <= lease.overtaken_us:
+                self._note_overtaken(group, head, lease.overtaken_us)
+
+    # --- what makes somebody worth a look
+
+    def touch(self, group: Group) -> None:
+        """Look at the head of `group` when next settling."""
+        if not group.queued:
+            group.queued = True
+            self._push(group.head_key() if group.waiters else group.key, group, None)
+
+    def gained(self, live: Live) -> None:
+        """A limit has more room than before, for everybody or for later waiters."""
+        if live.meter is not None:
+            self._metered[live] = None
+        if live.parked and not live.gaining:
+            live.gaining = True
+            self._gaining.append(live)
+
+    def shrunk(self, live: Live) -> None:
+        """A limit has less room than before: claims of those that need it may fall."""
+        if live.meter is not None:
+            self._metered[live] = None
+        for group in live.claimants:
+            self.touch(group)
+
+    def granted(self, key: Key, live: Live, now_us: int) -> None:
+        """Somebody at `key` was let in: mark the heads before it that want this limit too as overtaken."""
+        heap = live.unmarked
+        while heap and heap[0][0] < key:
+            head_key, _, group = heapq.heappop(heap)
+            if group.waiters and group.head_key() == head_key and group.waiters[0].overtaken_us < 0:
+                self._note_overtaken(group, group.waiters[0], now_us)
+
+    def _note_overtaken(self, group: Group, head: Lease, since_us: int) -> None:
+        self._marks.mark_overtaken(head, since_us)
+        self._watch_patience(group, head)
+
+    def _watch_patience(self, group: Group, head: Lease) -> None:
+        for patience_us in (self._patience_us, 2 * self._patience_us):
+            self._serial += 1
+            due = (head.overtaken_us + patience_us, self._serial, group, head.arrival)
+            heapq.heappush(self._patience_dues, due)
+
+    # --- time
+
+    def advance(self, now_us: int) -> None:
+        """Take in what time alone has changed by `now_us`."""
+        while self._dues and self._dues[0][0] <= now_us:
+            due_us, _, live = heapq.heappop(self._dues)
+            if live.due_us == due_us:
+                live.due_us = -1
+                self.gained(live)
+        while self._patience_dues and self._patience_dues[0][0] <= now_us:
+            _, _, group, arrival = heapq.heappop(self._patience_dues)
+            if group.waiters and group.waiters[0].arrival == arrival:
+                self.touch(group)
+
+    def next_due(self) -> tuple[int, Lease | None]:
+        """Return when time alone may let somebody in (-1: never), and who that is if it is known."""
+        while self._dues and self._dues[0][2].due_us != self._dues[0][0]:
+            heapq.heappop(self._dues)
+        while self._patience_dues:
+            _, _, group, arrival = self._patience_dues[0]
+            if group.waiters and group.waiters[0].arrival == arrival:
+                break
+            heapq.heappop(self._patience_dues)
+        due: tuple[int, Lease | None] = (-1, None)
+        if self._dues:
+            live = self._dues[0][2]
+            due = (self._dues[0][0], live.parked[0][1].waiters[0] if live.parked else None)
+        if self._patience_dues and (due[0] < 0 or self._patience_dues[0][0] < due[0]):
+            due = (self._patience_dues[0][0], self._patience_dues[0][2].waiters[0])
+        return due
+
+    # --- settling
+
+    def unsettled(self) -> bool:
+        """Tell whether anybody is worth a look."""
+        return bool(self._looks or self._gaining or self._metered)
+
+    def settle(self, now_us: int, admit: Callable[[Lease, int], None] | None) -> list[Lease]:
+        """Let in everybody who can be, in order; then everybody else is parked where it lacks room.
+
+        Args:
+            now_us: the instant.
+            admit: lets a waiter in. None: only park, and leave those who could be let in for the next time.
+
+        Returns:
+            Who could have been let in and was left outside; nobody unless `admit` is None.
+        """
+        looks = self._looks
+        left_outside: list[Group] = []
+        while True:
+            while self._gaining:
+                live = self._gaining.pop()
+                live.gaining = False
+                if live.parked:
+                    self._push(*live.parked[0], live)
+            if not looks:
+                break
+            key, _, group, source = heapq.heappop(looks)
+            if source is None:
+                group.queued = False
+            if not group.waiters:
+                self._dissolve(group)
+            elif group.head_key() > key:
+                self.touch(group)  # its turn is later
+            elif not self._look(group, now_us, admit):
+                left_outside.append(group)
+            if source is not None:
+                self._look_behind(source, key, now_us)
+        for live in self._metered:
+            self._set_due(live, now_us)
+        self._metered.clear()
+        for group in left_outside:
+            self.touch(group)
+        return [group.waiters[0] for group in left_outside]
+
+    def _look_behind(self, live: Live, key: Key, now_us: int) -> None:
+        """Go on with the next one parked at a limit that has gained room, if it can see any of it."""
+        place = bisect_left(live.parked, ((key[0], key[1] + 1),))
+        if place < len(live.parked) and live.visible(live.parked[place][0], now_us) > 0:
+            self._push(*live.parked[place], live)
+
+    def _look(self, group: Group, now_us: int, admit: Callable[[Lease, int], None] | None) -> bool:
+        """Let the head of `group` in, or park it; False when it fits but nobody may be let in."""
+        head = group.waiters[0]
+        key = group.head_key()
+        lacking = [live for live, slots in group.needs if live.visible(key, now_us) < slots]
+        if lacking:
+            keeps = head.keeps
+            if head.overtaken_us >= 0:
+                keeps = self._order_of_keeping(head, lacking, now_us, decide=admit is not None)
+            claims = self._claims(group, key, lacking, keeps, now_us)
+            self._park(group, key, _parks(lacking, keeps, now_us, key), claims)
+            if len(group.needs) > 1:
+                self._note_head(group, key, head)
+            return True
+        if admit is None:
+            return False
+        self._park(group, key, (), ())
+        admit(head, now_us)
+        return True
+
+    def _order_of_keeping(
+        self, head: Lease, lacking: list[Live], now_us: int, *, decide: bool
+    ) -> tuple[str, ...]:
+        """Return the limits of which an overtaken waiter keeps slots, in that order.
+
+        The limit it lacks while all others have room comes first, before those found earlier: it is the
+        scarce one, and keeping slots of the others while it is full would only idle them. When it always
+        lacks several, twice the patience decides for them.
+        """
+        keeps = head.keeps
+        overdue_us = now_us - head.overtaken_us - self._patience_us
+        new = sorted(live.limit.id for live in lacking if live.limit.id not in keeps)
+        if decide and new and (overdue_us >= self._patience_us or (overdue_us >= 0 and len(lacking) == 1)):
+            keeps = (*new, *keeps)
+            self._marks.set_keeps(head, keeps)
+        return keeps
+
+    def _claims(
+        self, group: Group, key: Key, lacking: list[Live], keeps: tuple[str, ...], now_us: int
+    ) -> tuple[tuple[Live, int], ...]:
+        """Return what the head of `group` keeps from later ones."""
+        claims: list[tuple[Live, int]] = []
+        if keeps:
+            needs = {live.limit.id: (live, slots) for live, slots in group.needs}
+            for limit_id in keeps:
+                live, slots = needs[limit_id]
+                if live in lacking:
+                    break
+                claims.append((live, slots))
+        # Room that is not there now may come back by decay, unseen; hence a claim on every metered limit.
+        if len(lacking) == 1 and (lacking[0].meter is not None or lacking[0].visible(key, now_us) > 0):
+            claims.append((lacking[0], ALL))
+        return tuple(claims)
+
+    def _note_head(self, group: Group, key: Key, head: Lease) -> None:
+        if group.noted == head.arrival:
+            return
+        group.noted = head.arrival
+        if head.overtaken_us >= 0:
+            self._watch_patience(group, head)
+            return
+        for live, _ in group.needs:
+            self._serial += 1
+            heapq.heappush(live.unmarked, (key, self._serial, group))
+
+    # --- parking
+
+    def _park(
+        self, group: Group, key: Key, parks: tuple[Live, ...], claims: tuple[tuple[Live, int], ...]
+    ) -> None:
+        """Set where a group is parked and what it claims; what it gives up is gained by later ones."""
+        if group.parks != parks or group.key != key:
+            wanted = {live: slots for live, slots in group.needs}
+            for live in group.parks:
+                del live.parked[bisect_left(live.parked, (group.key,))]
+                _count(live.wants, wanted[live], -1)
+            for live in parks:
+                insort(live.parked, (key, group), key=lambda entry: entry[0])
+                _count(live.wants, wanted[live], 1)
+                if live.meter is not None:
+                    self._metered[live] = None
+        if group.claims != claims or (claims and group.key != key):
+            self._claim(group, key, claims)
+        group.parks = parks
+        group.key = key
+
+    def _claim(self, group: Group, key: Key, claims: tuple[tuple[Live, int], ...]) -> None:
+        before = dict(group.claims)
+        for live, _ in group.claims:
+            del live.claims[bisect_left(live.claims, (group.key,))]
+        if group.claims:
+            for live, _ in group.needs:
+                live.claimants.pop(group, None)
+        group.claims = claims
+        for live, slots in claims:
+            insort(live.claims, (key, slots, group), key=lambda entry: entry[0])
+            if slots > before.pop(live, 0) or key < group.key:
+                for other in live.claimants:
+                    if other.key > key:
+                        self.touch(other)
+            else:
+                self.gained(live)
+        for live in before:
+            self.gained(live)
+        if claims:
+            claimed = {live for live, slots in claims if slots == ALL}
+            for live, _ in group.needs:
+                if live not in claimed:
+                    live.claimants[group] = None
+
+    def _dissolve(self, group: Group) -> None:
+        """Forget a group that nobody is in any more."""
+        self._park(group, group.key, (), ())
+        if self.groups.get(group.identity) is group:
+            del self.groups[group.identity]
+            for live, _ in group.needs:
+                live.groups.pop(group, None)
+
+    def _set_due(self, live: Live, now_us: int) -> None:
+        """Find out when decay alone will have made room for somebody who is parked at `live`."""
+        live.due_us = -1
+        if not live.parked:
+            return
+        room = live.room(now_us)
+        if any(slots != ALL for _, slots, _ in live.claims):
+            target = room + 1  # what is claimed makes the others' need uncertain: look at every slot
+        else:
+            target = min((slots for slots in live.wants if slots > room), default=0)
+        live.due_us = live.room_at(target) if target > 0 else -1
+        if live.due_us >= 0:
+            self._serial += 1
+            heapq.heappush(self._dues, (live.due_us, self._serial, live))
+            if len(self._dues) > 64 + 4 * len(self.lives):
+                self._dues = [entry for entry in self._dues if entry[2].due_us == entry[0]]
+                heapq.heapify(self._dues)
+
+    def _push(self, key: Key, group: Group, source: Live | None) -> None:
+        self._serial += 1
+        heapq.heappush(self._looks, (key, self._serial, group, source))
+
+
+def _reorder(group: Group, added: Lease | None) -> None:
+    """Drop those that left from the middle and put `added` where it belongs."""
+    kept = [lease for lease in group.waiters if lease.arrival not in group.gone]
+    if added is not None:
+        insort(kept, added, key=lambda lease: lease.arrival)
+    group.gone.clear()
+    group.waiters.clear()
+    group.waiters.extend(kept)
+
+
+def _parks(lacking: list[Live], keeps: tuple[str, ...], now_us: int, key: Key) -> tuple[Live, ...]:
+    """Return the limits at which a head that lacks these must be looked at again.
+
+    One that is full is enough: until it gains room nothing changes. A head that keeps slots is parked at the
+    first limit in its order that it lacks.
+    """
+    if len(lacking) == 1:
+        return (lacking[0],)
+    for limit_id in keeps:
+        for live in lacking:
+            if live.limit.id == limit_id:
+                return (live,)
+    for live in lacking:
+        if live.meter is None and live.visible(key, now_us) <= 0:
+            return (live,)
+    return tuple(lacking)
+
+
+def _count(counts: dict[int, int], number: int, change: int) -> None:
+    left = counts.get(number, 0) + change
+    if left:
+        counts[number] = left
+    else:
+        del counts[number]

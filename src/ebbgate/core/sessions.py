@@ -1,0 +1,82 @@
+"""Client processes come and go, and time passes: what follows for their leases."""
+
+import heapq
+from dataclasses import replace
+
+from ebbgate.core.commands import Away, Done, Hello, Outcome, Refused, Tick, check_labels
+from ebbgate.core.ledger import Ledger
+from ebbgate.core.model import Lease, Session
+
+
+def hello(ledger: Ledger, command: Hello) -> Outcome:
+    """Take in a client process, or a new connection of one: it is here, under its new epoch."""
+    known = ledger.sessions.get(command.session)
+    if known is not None and command.epoch < known.epoch:
+        return Refused("stale_session", {"session": known.id, "epoch": command.epoch, "newest": known.epoch})
+    labels = check_labels(command.labels or {})
+    session = Session(
+        command.session, command.epoch, command.host, command.pid, labels, command.presence, command.wake,
+        command.remembers,
+    )  # fmt: skip
+    if session != known:
+        ledger.put_session(session.id, session)
+    return Done(session.id, created=known is None)
+
+
+def away(ledger: Ledger, command: Away) -> Outcome:
+    """Note that a client process is gone; what follows comes after the grace, at once without one."""
+    session = ledger.sessions.get(command.session)
+    if session is None or command.epoch < session.epoch:
+        return Done(command.session)  # it has come back since, or never was
+    due_us = ledger.now_us + command.grace_us
+    if session.away_due_us >= 0 and session.away_due_us <= due_us and session.away_certain >= command.certain:
+        return Done(command.session)
+    gone = replace(session, away_us=ledger.now_us, away_due_us=due_us, away_certain=command.certain)
+    ledger.put_session(gone.id, gone)
+    if command.grace_us <= 0:
+        _leave(ledger, gone)
+    return Done(command.session)
+
+
+def _leave(ledger: Ledger, session: Session) -> None:
+    """Carry out what follows from a session that stayed away: waiters leave; holders only if it is certain."""
+    leases = [ledger.leases[lease_id] for lease_id in ledger.by_session.get(session.id, ())]
+    for lease in sorted(leases, key=lambda lease: lease.arrival):
+        if lease.state == "waiting":
+            ledger.lose(lease, "cancelled")
+        elif session.away_certain:
+            ledger.lose(lease, "lost_holder")
+    if session.id in ledger.by_session:
+        ledger.put_session(
+            session.id, replace(session, away_due_us=-1)
+        )  # what it holds waits for its countdown
+    else:
+        ledger.put_session(session.id, None)
+
+
+def tick(ledger: Ledger, command: Tick) -> Outcome:
+    """Carry out what time alone has brought about."""
+    now_us = ledger.now_us
+    while ledger.aways and ledger.aways[0][0] <= now_us:
+        due_us, session_id = heapq.heappop(ledger.aways)
+        session = ledger.sessions.get(session_id)
+        if session is not None and session.away_due_us == due_us:
+            _leave(ledger, session)
+    while ledger.attends and ledger.attends[0][0] <= now_us:
+        due_us, lease_id = heapq.heappop(ledger.attends)
+        lease = ledger.leases.get(lease_id)
+        if lease is not None and lease.attend_due_us == due_us and lease.state != "ended":
+            ledger.lose(lease, "cancelled")
+    while command.expire and ledger.expiries and ledger.expiries[0][0] <= now_us:
+        expires_us, lease_id = heapq.heappop(ledger.expiries)
+        lease = ledger.leases.get(lease_id)
+        if lease is not None and lease.state == "held" and lease.expires_us == expires_us:
+            _expire(ledger, lease)
+    return Done("")
+
+
+def _expire(ledger: Ledger, lease: Lease) -> None:
+    session = ledger.sessions.get(lease.session)
+    ledger.lose(lease, "expired")
+    if session is not None and session.away_us >= 0 and session.id not in ledger.by_session:
+        ledger.put_session(session.id, None)  # the last thing that a gone process held

@@ -1,0 +1,1 @@
+"""The one loop between commands and a store."""
