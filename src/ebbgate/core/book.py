@@ -113,6 +113,10 @@ class Book(Ledger):
             if lease is not None and lease.state == "ended" and lease.ended_us == ended_us:
                 self.forget_lease(record_id)
 
+    def is_tick_due(self, now_us: int) -> bool:
+        """Tell whether a `Tick` may have something to do now."""
+        return any(heap and heap[0][0] <= now_us for heap in (self.expiries, self.attends, self.aways))
+
     def next_due(self, now_us: int) -> Due:
         """Return when a decision has something to do though nobody asks anything.
 

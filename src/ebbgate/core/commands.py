@@ -229,8 +229,9 @@ Outcome = Held | Waiting | Ended | Refused | Done
 class Told(NamedTuple):
     """What happened to a lease by somebody else's command, or by time."""
 
+    id: str  # of the lease
     session: str
-    wake: str
+    wake: str  # where its client listens; "": nowhere
     outcome: Held | Ended | Refused
 
 

@@ -1,7 +1,7 @@
 """Acquire, renew, release, revoke: the commands about one lease."""
 
 from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Refused, Release, Renew, Revoke, Waiting
-from ebbgate.core.ledger import Ledger, ended, held
+from ebbgate.core.ledger import Ledger, ended, held, outcome_of
 from ebbgate.core.limits import near_miss
 from ebbgate.core.model import ATTENDED_US, RETAKE_US, SECOND, Lease
 from ebbgate.core.queue import Live
@@ -130,12 +130,14 @@ def _asked_again(ledger: Ledger, lease: Lease, command: Acquire) -> Outcome:
     if lease.state == "waiting":
         if lease.attend_due_us >= 0:
             ledger.attended(lease, ledger.now_us + ATTENDED_US)
+        if command.wake != lease.wake:
+            ledger.touch(lease)
+            lease.wake = command.wake
         return Waiting(lease.id, lease.arrival)
     if lease.state == "held":
         if lease.attend_due_us >= 0:
             ledger.attended(lease, -1)
-        return held(lease)
-    return held(lease) if lease.why == "spent" else ended(lease)
+    return outcome_of(lease)
 
 
 def renew(ledger: Ledger, command: Renew) -> Outcome:

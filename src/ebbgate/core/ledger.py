@@ -26,7 +26,7 @@ class Ledger(Records):
         if lease.attend_due_us >= 0:
             lease.attend_due_us = now_us + FETCH_US
         self.grant(lease, now_us, waited=True)
-        self.told.append(Told(lease.session, lease.wake, held(lease)))
+        self.told.append(Told(lease.id, lease.session, lease.wake, held(lease)))
 
     def grant(self, lease: Lease, now_us: int, *, waited: bool) -> None:
         """Give a lease that is in no index its slots, which must be free."""
@@ -92,14 +92,14 @@ class Ledger(Records):
             session = self.sessions.get(lease.session)
             wake = session.wake if session else ""
         self.end(lease, why)
-        self.told.append(Told(lease.session, wake, ended(lease)))
+        self.told.append(Told(lease.id, lease.session, wake, ended(lease)))
 
     def refuse(self, lease: Lease, refused: Refused) -> None:
         """End a waiter that can never get in, and have its client told why."""
         self.touch(lease)
         lease.refusal = (refused.code, refused.details)
         self.end(lease, "refused")
-        self.told.append(Told(lease.session, lease.wake, refused))
+        self.told.append(Told(lease.id, lease.session, lease.wake, refused))
 
     def renewed(self, lease: Lease, duration_us: int) -> None:
         """Restart the countdown of a held lease."""
@@ -142,3 +142,8 @@ def ended(lease: Lease) -> Ended | Refused:
     if lease.refusal is not None:
         return Refused(*lease.refusal)
     return Ended(lease.id, lease.why, lease.ended_us, lease.arrival)
+
+
+def outcome_of(lease: Lease) -> Held | Ended | Refused:
+    """Return what became of a lease that does not wait any more."""
+    return held(lease) if lease.state == "held" or lease.why == "spent" else ended(lease)

@@ -1,0 +1,98 @@
+"""A push from process to process of one machine: one byte to a datagram socket in a folder beside the file.
+
+A push is a hint: it says "look again", nothing more. One that is lost costs a poll.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import tempfile
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+ADDRESS_LENGTH_MAX: Final = 100  # the kernel's limit is 108 on Linux, 104 on macOS
+_SELECT_MAX: Final = 1024  # descriptors beyond do not fit `select`
+
+
+def wake_folder(store_path: Path) -> Path:
+    """Return the folder of the sockets of a store's processes, made for this user alone.
+
+    It lies beside the file; where that name would be too long for a socket, in the runtime folder.
+    """
+    folder = store_path.with_name(store_path.name + "-wake")
+    if len(os.fsencode(folder)) > ADDRESS_LENGTH_MAX - 20:
+        short = blake2b(os.fsencode(store_path), digest_size=8).hexdigest()
+        folder = Path(tempfile.gettempdir()) / f"ebbgate-{os.getuid()}-{short}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def remove_mailboxes(folder: Path, prefix: str) -> None:
+    """Remove the sockets that a dead process left behind."""
+    for path in folder.glob(f"{prefix}-*"):
+        path.unlink(missing_ok=True)
+
+
+class Mailbox:
+    """A socket that pushes arrive at."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """Bind it; `name` must be new."""
+        self.address = str(folder / name)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        try:
+            self._socket.bind(self.address)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return the descriptor, for an event loop."""
+        return self._socket.fileno()
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Return when a push arrives, at the latest after the timeout, precisely to some 0.1 ms."""
+        descriptor = self._socket.fileno()
+        if descriptor < _SELECT_MAX:
+            select.select((descriptor,), (), (), timeout_seconds)
+        else:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            poll.poll(timeout_seconds * 1000)
+
+    def empty(self) -> None:
+        """Take all pushes that have arrived."""
+        with contextlib.suppress(OSError):
+            while True:
+                self._socket.recv(16)
+
+    def close(self) -> None:
+        """Unbind it."""
+        self._socket.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.address)
+
+    def abandon(self) -> None:
+        """Close this process's copy after a fork; the address stays the parent's."""
+        self._socket.close()
+
+
+class Pusher:
+    """Sends pushes; an address where nobody listens is ignored."""
+
+    def __init__(self) -> None:
+        """Open one socket for all."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def push(self, address: str) -> None:
+        """Tell whoever listens at `address` to look again."""
+        with contextlib.suppress(OSError):
+            self._socket.sendto(b"1", address)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()

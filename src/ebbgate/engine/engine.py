@@ -1,0 +1,201 @@
+"""The one loop between commands and a store: decide, commit, and begin again when another was quicker.
+
+Written as generators that yield what they want of the store (`StoreCall`) and are resumed with the answer, so
+that one body serves a file, driven synchronously, a server, driven by asyncio, and the simulation.
+
+It has no rule of its own: `Book` decides. What it adds is that every answer is given on a version that was
+the newest after the command arrived, and that a commit whose answer was lost is settled before anything else.
+"""
+
+import logging
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Final, NamedTuple
+
+from ebbgate.core.book import Book, Decision
+from ebbgate.core.commands import Command, Outcome, Refused, Told
+from ebbgate.core.model import Stored
+from ebbgate.errors import StoreUnavailable
+from ebbgate.stores.base import EMPTY, Conflict, Delta, Row, Snapshot, TooOld, Version
+from ebbgate.stores.codec import decode, encode
+
+_log: Final = logging.getLogger("ebbgate.engine")
+
+
+class StoreCall(NamedTuple):
+    """One method of the store, to be called by whoever drives the generator."""
+
+    method: str
+    arguments: tuple[object, ...]
+
+
+# What comes back depends on the method, so the reply has no narrower type.
+Reply = Any
+Steps = Generator[StoreCall, Reply, None]
+
+
+class Batch(NamedTuple):
+    """What became of one batch of commands."""
+
+    outcomes: list[Outcome]
+    told: list[Told]
+
+
+class _Unsettled(NamedTuple):
+    """A commit of which nobody knows whether it took place."""
+
+    commands: Sequence[Command]
+    decision: Decision
+    base: Version
+    tag: str
+
+
+class Engine:
+    """A book, the version of the store it stands at, and the way from commands to committed outcomes."""
+
+    def __init__(
+        self, book: Book, *, new_tag: Callable[[], str], took_in: Callable[[Sequence[Stored] | None], None]
+    ) -> None:
+        """Make an engine that has loaded nothing yet.
+
+        Args:
+            book: decides; nobody else may change it.
+            new_tag: returns a random name for a commit, never the same twice.
+            took_in: called with what other processes committed, before the next decision; with None when
+                everything was loaded anew.
+        """
+        self.book = book
+        self.version: Version | None = None
+        self._new_tag = new_tag
+        self._took_in = took_in
+        self._unsettled: _Unsettled | None = None
+        self._late: list[tuple[Command, Outcome]] = []  # of a batch that turned out to be committed
+
+    def carry_out(self, commands: Sequence[Command]) -> Generator[StoreCall, Reply, Batch]:
+        """Decide `commands` in order and commit what they change.
+
+        Raises:
+            StoreUnavailable: it is not known whether they were carried out; ask again with the same commands.
+        """
+        yield from self.settle()
+        late = self._take_late(commands)
+        left = [command for command in commands if id(command) not in late] if late else commands
+        while True:
+            now_us = yield StoreCall("clock", ())
+            decision = self._decide(left, now_us)
+            try:
+                yield from self._commit(left, decision)
+            except Conflict:
+                self.book.rollback()
+                yield from self.refresh()
+            else:
+                break
+        if not late:
+            return Batch(decision.outcomes, decision.told)
+        fresh = iter(decision.outcomes)
+        return Batch([late[id(c)] if id(c) in late else next(fresh) for c in commands], decision.told)
+
+    def _commit(self, commands: Sequence[Command], decision: Decision) -> Steps:
+        assert self.version is not None, "settled before"
+        base, tag = self.version, self._new_tag() if decision.changes else ""
+        rows = encode(decision.changes)
+        try:
+            self.version = yield StoreCall("commit", (base, tag, decision.head, rows))
+        except StoreUnavailable:
+            if rows:
+                self._unsettled = _Unsettled(commands, decision, base, tag)
+                yield from self._settle_commit(self._unsettled)
+                if self.version == base:  # it did not take place
+                    raise
+                return
+            self.book.rollback()
+            raise
+        self.book.confirm(decision.head if rows else self.book.head)
+
+    def settle(self) -> Steps:
+        """Find out what became of a commit whose answer was lost, and load what was never loaded."""
+        if self._unsettled is not None:
+            unsettled = self._unsettled
+            yield from self._settle_commit(unsettled)
+            if self.version != unsettled.base:
+                self._late.extend(zip(unsettled.commands, unsettled.decision.outcomes, strict=True))
+        if self.version is None:
+            yield from self._load()
+
+    def _settle_commit(self, unsettled: _Unsettled) -> Steps:
+        found: Version | None = yield StoreCall("find", (unsettled.tag, unsettled.base))
+        self._unsettled = None
+        if found is None:
+            self.book.rollback()
+        else:
+            self.version = found
+            self.book.confirm(unsettled.decision.head)
+
+    def _take_late(self, commands: Sequence[Command]) -> dict[int, Outcome]:
+        """Return the outcomes, by identity of the command, of those that were carried out before."""
+        if not self._late:
+            return {}
+        asked = {id(command) for command in commands}
+        late = {id(command): outcome for command, outcome in self._late if id(command) in asked}
+        self._late = [entry for entry in self._late if id(entry[0]) not in asked]
+        return late
+
+    def refresh(self) -> Steps:
+        """Take in what other processes have committed."""
+        yield from self.settle()
+        assert self.version is not None, "settled above"
+        try:
+            delta: Delta = yield StoreCall("changes_since", (self.version,))
+        except TooOld:
+            yield from self._load()
+            return
+        if delta.version == self.version:
+            return
+        stored = decode(_newest(delta.rows))
+        self.book.apply(delta.head, stored)
+        self.version = delta.version
+        self._took_in(stored)
+
+    def _load(self) -> Steps:
+        snapshot: Snapshot = yield StoreCall("load", ())
+        self.book.load(snapshot.head, decode(snapshot.rows))
+        self.version = snapshot.version
+        self._took_in(None)
+
+    def _decide(self, commands: Sequence[Command], now_us: int) -> Decision:
+        """Decide; a command on which the book fails is refused alone, the rest goes on."""
+        try:
+            return self.book.decide(commands, now_us)
+        except Exception:
+            _log.exception("a batch of %d command(s) failed; each is tried alone", len(commands))
+            self.book.rollback()
+        guilty: dict[int, Outcome] = {}
+        for index, command in enumerate(commands):
+            try:
+                self.book.decide([command], now_us)
+            except Exception:
+                lease_id = getattr(command, "id", "")
+                _log.exception("%s %s is refused: it fails", type(command).__name__, lease_id)
+                guilty[index] = Refused("internal", {"message": f"{type(command).__name__} {lease_id} failed"})
+            self.book.rollback()
+        innocent = [command for index, command in enumerate(commands) if index not in guilty]
+        decision = self.book.decide(innocent, now_us)
+        fresh = iter(decision.outcomes)
+        outcomes = [guilty[index] if index in guilty else next(fresh) for index in range(len(commands))]
+        return decision._replace(outcomes=outcomes)
+
+
+def _newest(rows: Sequence[Row]) -> Sequence[Row]:
+    """Drop rows that a later commit of the same delta made void, except a lease's first and last states.
+
+    A record written ten times is taken in once. Where it stood first in the order decides for limits, whose
+    leases follow them; a row's last body is what counts.
+    """
+    if len(rows) < 3:
+        return rows
+    last: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        key = (row.kind, row.id)
+        if not row.keep:
+            last.pop(key, None)  # a removal stands where it happened, after what it removes
+        last[key] = row
+    return list(last.values())
