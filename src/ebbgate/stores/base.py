@@ -8,9 +8,9 @@ Known limit: a store is told rows, not fields, so a lease that changes one field
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from ebbgate.core.model import Head
+from ebbgate.core.model import Head, Lease
 
 
 class Version(NamedTuple):
@@ -64,6 +64,10 @@ class TooOld(Exception):  # noqa: N818 - not an error: the way from there is no 
     """The store does not know this version, or no longer what came after it: load everything again."""
 
 
+class Busy(Exception):  # noqa: N818 - not an error: somebody else is writing
+    """Nothing was done, because another process was writing and the caller did not want to wait."""
+
+
 class Store(Protocol):
     """Where the truth of one namespace lives. Each method is one atomic step.
 
@@ -98,10 +102,65 @@ class Store(Protocol):
         """
 
     def find(self, tag: str, base: Version) -> Version | None:
-        """Return the version that the commit `tag` on `base` made, or None if it never took place."""
+        """Return the version that the commit `tag` on `base` made, or None if it never took place.
+
+        Raises:
+            TooOld: so much was committed since then that nobody can tell any more.
+        """
 
     def clock(self) -> int:
         """Return the store's own time: microseconds since 1970. It may step back; callers must cope."""
 
     def close(self) -> None:
         """Give back what this process holds open. Closing twice is allowed."""
+
+
+PATIENCE_US: Final = 5_000_000
+"""How long a call tries again while others keep the store locked, unless the caller says otherwise."""
+
+
+class EmbeddedStore(Store, Protocol):
+    """A store that lives in this process or on this machine, so that several processes may decide on it.
+
+    Every call that takes `patience_us` waits so long for others at most, then raises `StoreUnavailable`;
+    with 0 it waits not at all and raises `Busy`: for callers on an event loop.
+    """
+
+    @property
+    def new_boot(self) -> bool:
+        """Whether the machine was booted since the last commit: the holders of all leases are gone.
+
+        It stays true, for every process, until something is committed.
+        """
+
+    def load(self, *, patience_us: int = PATIENCE_US) -> Snapshot:
+        """See `Store.load`."""
+
+    def commit(
+        self, base: Version, tag: str, head: Head, rows: Sequence[Row], *, patience_us: int = PATIENCE_US
+    ) -> Version:
+        """See `Store.commit`."""
+
+    def changes_since(self, version: Version, *, patience_us: int = PATIENCE_US) -> Delta:
+        """See `Store.changes_since`."""
+
+    def find(self, tag: str, base: Version, *, patience_us: int = PATIENCE_US) -> Version | None:
+        """See `Store.find`."""
+
+    def moved(self, version: Version) -> bool:
+        """Tell cheaply whether `version` may no longer be the newest; False is certain, True is a hint."""
+
+    def recent(self, limit: int) -> list[Lease]:
+        """Return the leases that ended last, newest first, as far back as the log goes."""
+
+    def try_lock(self) -> bool:
+        """Take the turn to write if it is free. A courtesy among processes: correctness never rests on it."""
+
+    def lock(self, timeout_us: int) -> bool:
+        """Wait for the turn to write, `timeout_us` at most; False: go ahead without it."""
+
+    def unlock(self) -> None:
+        """Give the turn to the next process. Allowed without having it."""
+
+    def abandon(self) -> None:
+        """In the child of a fork: let go of everything, without touching what belongs to the parent."""

@@ -1,0 +1,347 @@
+"""The store of one machine: one SQLite file that any number of processes decide on.
+
+A commit is one short write transaction whose first statement checks the version it builds on. Nothing is ever
+checkpointed inside a caller's commit.
+
+Known limits: the file must lie on a local disk; with `durability="normal"` a power cut (not a crash of a
+process) may take back the last commits, never half of one.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
+
+import apsw
+import msgspec
+
+from ebbgate.core.model import Head, Lease
+from ebbgate.errors import StoreUnavailable
+from ebbgate.stores.base import EMPTY, PATIENCE_US, Busy, Conflict, Delta, Row, Snapshot, TooOld, Version
+from ebbgate.stores.history import LOG_MAX, ended_leases
+from ebbgate.stores.sqlite_clock import Anchor, Clocks, read_anchor, superseded
+from ebbgate.stores.sqlite_errors import unavailable
+from ebbgate.stores.sqlite_lock import FileLock
+from ebbgate.stores.sqlite_schema import check_library, connect, prepare
+
+Durability = Literal["normal", "full"]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PRUNE_EVERY: Final = 256
+"""Every so many commits the log is cut back to its length."""
+
+_PAUSE_MIN_S: Final = 50e-6
+_PAUSE_MAX_S: Final = 2e-3
+
+_LoggedRow = tuple[str, str, bool, msgspec.Raw]
+_NULL: Final = msgspec.Raw(b"null")
+_encode_rows: Final = msgspec.json.Encoder().encode
+_decode_rows: Final = msgspec.json.Decoder(list[_LoggedRow]).decode
+
+_LOG: Final = (
+    "INSERT INTO log (version, tag, instant_us, token, arrival, rows) "
+    "SELECT version + 1, ?, ?, ?, ?, ? FROM log WHERE version = ? AND tag = ?"
+)
+_KEEP: Final = (
+    "INSERT INTO record (kind, id, version, body) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, body = excluded.body"
+)
+_REMOVE: Final = "DELETE FROM record WHERE kind = ? AND id = ?"
+_NEWEST: Final = "SELECT version, tag, instant_us, token, arrival FROM log ORDER BY version DESC LIMIT 1"
+_SINCE: Final = (
+    "SELECT version, tag, instant_us, token, arrival, rows FROM log WHERE version >= ? ORDER BY version"
+)
+
+
+class SqliteStore:
+    """The truth of one namespace in one file; any number of threads and processes may use it at once."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: Durability = "normal",
+        keep: int = LOG_MAX,
+        clocks: Clocks | None = None,
+        patience_us: int = PATIENCE_US,
+    ) -> None:
+        """Open the file, made if missing.
+
+        Args:
+            path: of the file; its folder is made for this user alone if missing.
+            durability: "full" has each commit on the disk before it is answered; "normal" may lose the last
+                ones in a power cut, in none of which a rule is broken.
+            keep: how many commits the log keeps.
+            clocks: what the machine offers, unless a test says otherwise.
+            patience_us: how long to wait for others to let the file be opened.
+
+        Raises:
+            StoreUnavailable: it cannot be opened; the error says what to do.
+        """
+        check_library(apsw.sqlite_lib_version())
+        self.path = path.absolute()
+        self._keep = keep
+        self._clocks = clocks or Clocks()
+        self._pid = os.getpid()
+        self._mutex = Lock()
+        self._connection: apsw.Connection | None = None
+        self._newest = EMPTY
+        self._data_version = -1
+        self._connection, self._anchor = self._open(durability, patience_us)
+        self._monotonic_us = self._clocks.monotonic_us
+        self._ahead_us = self._anchor.ahead_us
+        self._turn = FileLock(self.path.with_name(self.path.name + "-lock"))
+        self._run(patience_us, self._newest_of)
+
+    def _open(self, durability: Durability, patience_us: int) -> tuple[apsw.Connection, Anchor]:
+        connection: apsw.Connection | None = None
+
+        def attempt() -> tuple[apsw.Connection, Anchor]:
+            nonlocal connection
+            if connection is None:
+                connection = connect(self.path)
+            prepare(connection, self.path, synchronous=durability.upper())
+            return connection, read_anchor(connection, self._clocks, self.path)
+
+        try:
+            return _patiently(self.path, patience_us, attempt)
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            raise
+
+    # --- the contract
+
+    @property
+    def new_boot(self) -> bool:
+        """See `EmbeddedStore.new_boot`."""
+        return self._newest.number == self._anchor.version > 0
+
+    def load(self, *, patience_us: int = PATIENCE_US) -> Snapshot:
+        """See `Store.load`."""
+        return self._run(patience_us, self._load)
+
+    def commit(
+        self, base: Version, tag: str, head: Head, rows: Sequence[Row], *, patience_us: int = PATIENCE_US
+    ) -> Version:
+        """See `Store.commit`."""
+        if rows:
+            return self._run(patience_us, self._commit, base, tag, head, rows)
+        return self._run(patience_us, self._check, base)
+
+    def changes_since(self, version: Version, *, patience_us: int = PATIENCE_US) -> Delta:
+        """See `Store.changes_since`."""
+        return self._run(patience_us, self._changes_since, version)
+
+    def find(self, tag: str, base: Version, *, patience_us: int = PATIENCE_US) -> Version | None:
+        """See `Store.find`."""
+        return self._run(patience_us, self._find, tag, base)
+
+    def moved(self, version: Version) -> bool:
+        """See `EmbeddedStore.moved`."""
+        return self._run(PATIENCE_US, self._moved, version)
+
+    def recent(self, limit: int) -> list[Lease]:
+        """See `EmbeddedStore.recent`."""
+        return self._run(PATIENCE_US, self._recent, limit)
+
+    def clock(self) -> int:
+        """See `Store.clock`."""
+        return self._ahead_us + self._monotonic_us()
+
+    def try_lock(self) -> bool:
+        """See `EmbeddedStore.try_lock`."""
+        return self._turn.try_lock()
+
+    def lock(self, timeout_us: int) -> bool:
+        """See `EmbeddedStore.lock`."""
+        return self._turn.lock(timeout_us)
+
+    def unlock(self) -> None:
+        """See `EmbeddedStore.unlock`."""
+        self._turn.unlock()
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        if self._pid != os.getpid():
+            return
+        with self._mutex:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+                self._turn.close()
+
+    def abandon(self) -> None:
+        """See `EmbeddedStore.abandon`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            _abandoned.append(connection)
+            self._turn.close()
+
+    # --- one transaction each, on a connection that nobody else uses meanwhile
+
+    def _run(
+        self,
+        patience_us: int,
+        work: Callable[Concatenate[apsw.Connection, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        if os.getpid() != self._pid:
+            raise StoreUnavailable(
+                f"the store {self.path} was opened before a fork; open it again in the child"
+            )
+        with self._mutex:
+            connection = self._connection
+            if connection is None:
+                raise StoreUnavailable(f"the store {self.path} was closed; open it again")
+            try:
+                return work(connection, *arguments, **named)
+            except apsw.BusyError:
+                if patience_us <= 0:
+                    raise Busy from None
+            except apsw.Error as error:
+                raise unavailable(error, self.path) from error
+        return _patiently(self.path, patience_us, self._again, work, arguments)
+
+    def _again(self, work: Callable[..., T], arguments: tuple[object, ...]) -> T:
+        with self._mutex:
+            if self._connection is None:
+                raise StoreUnavailable(f"the store {self.path} was closed; open it again")
+            return work(self._connection, *arguments)
+
+    def _commit(
+        self, connection: apsw.Connection, base: Version, tag: str, head: Head, rows: Sequence[Row]
+    ) -> Version:
+        execute = connection.execute
+        number = base.number + 1
+        logged = _encode_rows(
+            [
+                (kind, id_, keep, _NULL if body is None else msgspec.Raw(body))
+                for kind, id_, body, keep in rows
+            ]
+        ).decode()
+        execute("BEGIN IMMEDIATE")
+        try:
+            try:
+                execute(_LOG, (tag, head.instant_us, head.token, head.arrival, logged, base.number, base.tag))
+            except apsw.ConstraintError:  # the number is taken
+                raise Conflict from None
+            if not connection.changes():  # the base is not there
+                raise Conflict
+            for kind, record_id, body, keep in rows:
+                if keep:
+                    assert body is not None, "a row that is kept has a body"
+                    execute(_KEEP, (kind, record_id, number, body.decode()))
+                else:
+                    execute(_REMOVE, (kind, record_id))
+            if not number % PRUNE_EVERY:
+                execute("DELETE FROM log WHERE version < ?", (number - self._keep,))
+            execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+        self._newest = made = Version(number, tag)
+        return made
+
+    def _check(self, connection: apsw.Connection, base: Version) -> Version:
+        if self._moved(connection, base) and self._newest_of(connection) != base:
+            raise Conflict
+        return base
+
+    def _moved(self, connection: apsw.Connection, version: Version) -> bool:
+        return version != self._newest or connection.execute("PRAGMA data_version").get != self._data_version
+
+    def _newest_of(self, connection: apsw.Connection) -> Version:
+        seen = connection.execute("PRAGMA data_version").get
+        newest: Any = connection.execute(_NEWEST).fetchone()
+        self._look(connection, seen, newest)
+        return self._newest
+
+    def _load(self, connection: apsw.Connection) -> Snapshot:
+        seen = connection.execute("PRAGMA data_version").get
+        with connection:
+            newest: Any = connection.execute(_NEWEST).fetchone()
+            rows = [
+                Row(kind, record_id, body.encode())
+                for kind, record_id, body in connection.execute("SELECT kind, id, body FROM record")
+            ]
+        self._look(connection, seen, newest)
+        return Snapshot(self._newest, Head(*newest[2:5]), rows)
+
+    def _changes_since(self, connection: apsw.Connection, version: Version) -> Delta:
+        seen = connection.execute("PRAGMA data_version").get
+        log: list[Any] = connection.execute(_SINCE, (version.number,)).fetchall()
+        if not log or log[0][1] != version.tag or log[0][0] != version.number:
+            raise TooOld
+        rows = [row for entry in log[1:] for row in self._rows_of(entry[5])]
+        newest = log[-1]
+        self._look(connection, seen, newest)
+        return Delta(self._newest, Head(*newest[2:5]), rows)
+
+    def _look(self, connection: apsw.Connection, data_version: int, newest: Sequence[Any]) -> None:
+        """Remember what was newest when SQLite said `data_version`, or later."""
+        if data_version != self._data_version:
+            if connection.execute("SELECT max(number) FROM boot").get != self._anchor.number:
+                raise superseded(self.path)
+            self._data_version = data_version
+        self._newest = Version(*newest[:2])
+
+    def _rows_of(self, logged: str) -> list[Row]:
+        try:
+            entries = _decode_rows(logged)
+        except msgspec.MsgspecError as error:
+            raise StoreUnavailable(
+                f"the store {self.path} is corrupt: its log cannot be read ({error}); restore a backup"
+            ) from error
+        return [
+            Row(kind, record_id, None if body == _NULL else bytes(body), keep)
+            for kind, record_id, keep, body in entries
+        ]
+
+    def _find(self, connection: apsw.Connection, tag: str, base: Version) -> Version | None:
+        made = Version(base.number + 1, tag)
+        row: Any = connection.execute(
+            "SELECT (SELECT min(version) FROM log), EXISTS (SELECT 1 FROM log WHERE version = ? AND tag = ?)",
+            made,
+        ).fetchone()
+        oldest, found = row
+        if found:
+            return made
+        if oldest > made.number:
+            raise TooOld
+        return None
+
+    def _recent(self, connection: apsw.Connection, limit: int) -> list[Lease]:
+        log = connection.execute("SELECT rows FROM log ORDER BY version DESC")
+        try:
+            return ended_leases((self._rows_of(rows) for (rows,) in log), limit)
+        finally:
+            log.close()
+
+
+_abandoned: list[apsw.Connection] = []
+"""Inherited by a fork: never closed, since closing would drop the locks of others."""
+
+
+def _patiently(
+    path: Path, patience_us: int, work: Callable[P, T], *arguments: P.args, **named: P.kwargs
+) -> T:
+    """Do `work` again and again while others keep the file locked."""
+    deadline = time.monotonic() + patience_us / 1e6
+    pause = _PAUSE_MIN_S
+    while True:
+        try:
+            return work(*arguments, **named)
+        except apsw.BusyError as error:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise unavailable(error, path) from error
+        except apsw.Error as error:
+            raise unavailable(error, path) from error
+        time.sleep(min(pause, left))
+        pause = min(pause * 2, _PAUSE_MAX_S)
