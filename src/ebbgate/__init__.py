@@ -1,1 +1,33 @@
-"""Global concurrency limits and rate limits for any process on any machine."""
+"""Global concurrency limits and rate limits for any process on any machine.
+
+>>> from ebbgate.sync import concurrency, rate_limit
+>>> from ebbgate.asyncio import concurrency, rate_limit
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ebbgate.client.async_client import AsyncClient
+    from ebbgate.client.client import Client
+
+__all__ = ["AsyncClient", "Client", "__version__"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the types stand above; imported lazily to keep `ebbgate.sync` quick
+    """Import a public name on first use."""
+    if name == "Client":
+        from ebbgate.client.client import Client
+
+        return Client
+    if name == "AsyncClient":
+        from ebbgate.client.async_client import AsyncClient
+
+        return AsyncClient
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("ebbgate")
+        except PackageNotFoundError:
+            return "0+unknown"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

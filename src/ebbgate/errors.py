@@ -158,6 +158,12 @@ class LeaseLost(EbbgateError):
         )
 
 
+class WaiterRemoved(LeaseLost, ConcurrencySlotAcquisitionError):
+    """The waiter was taken out of the queue: revoked by an operator, or its process was taken for dead."""
+
+    code = "waiter_removed"
+
+
 class LeaseNotFound(EbbgateError, LookupError):
     """No lease has this id, or it ended too long ago to be remembered."""
 
@@ -174,11 +180,21 @@ class StoreUnavailable(ConcurrencySlotAcquisitionError):
 
     code = "store_unavailable"
 
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        """Say what is wrong; `transient` when it may pass by itself, so that asking again makes sense."""
+        self.transient = transient
+        super().__init__(message)
+
 
 class ServerUnavailable(ConcurrencySlotAcquisitionError):
     """No server answers at the configured address, so nothing is granted."""
 
     code = "server_unavailable"
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        """Say what is wrong; `transient` when it may pass by itself, so that asking again makes sense."""
+        self.transient = transient
+        super().__init__(message)
 
 
 class NotAuthorized(EbbgateError):

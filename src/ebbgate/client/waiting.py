@@ -1,7 +1,6 @@
 """What a gate promises to a caller that waits, whichever gate it is."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 from ebbgate.core.commands import Ended, Held, Refused
 
@@ -17,10 +16,10 @@ class Waiter:
 
     __slots__ = ("lease_id", "notify", "outcome")
 
-    def __init__(self, lease_id: str, notify: Callable[[], None]) -> None:
-        """Call `notify`, from any thread, when `outcome` is set."""
+    def __init__(self, lease_id: str) -> None:
+        """Make one; `notify` is called, from any thread, after `outcome` is set."""
         self.lease_id = lease_id
-        self.notify = notify
+        self.notify: Callable[[], None] = _nobody_waits_yet
         self.outcome: Heard | Gone | None = None
 
     def hear(self, outcome: Heard | Gone) -> None:
@@ -30,15 +29,5 @@ class Waiter:
             self.notify()
 
 
-class Holding(Protocol):
-    """A held lease, as the renewer and the gate see it."""
-
-    id: str
-    duration_us: int
-    retake: bool
-
-    def renewed(self, outcome: Held, sent_us: int) -> None:
-        """It was renewed by a command sent at `sent_us` of the local clock."""
-
-    def lose(self, why: str) -> None:
-        """It has ended by another's doing, or by time."""
+def _nobody_waits_yet() -> None:
+    """Do nothing: who begins to wait looks at the outcome first."""

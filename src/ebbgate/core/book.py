@@ -100,18 +100,20 @@ class Book(Ledger):
 
     def _forget(self) -> None:
         """Drop what ended so long ago that no duplicate can arrive any more."""
-        for _ in range(min(FORGOTTEN_MAX, len(self.endings))):
-            ended_us, kind, record_id = self.endings[0]
-            if ended_us + REMEMBERED_US > self.now_us:
-                break
-            self.endings.popleft()
+        forgotten = 0
+        endings = self.endings
+        while endings and endings[0][0] + REMEMBERED_US <= self.now_us and forgotten < FORGOTTEN_MAX:
+            at_us, kind, record_id = heapq.heappop(endings)
             if kind == "request":
-                if record_id in self.requests:
+                request = self.requests.get(record_id)
+                if request is not None and request.at_us == at_us:
                     self.put_request(record_id, None)
+                    forgotten += 1
                 continue
             lease = self.leases.get(record_id)
-            if lease is not None and lease.state == "ended" and lease.ended_us == ended_us:
+            if lease is not None and lease.state == "ended" and lease.ended_us == at_us:
                 self.forget_lease(record_id)
+                forgotten += 1
 
     def is_tick_due(self, now_us: int) -> bool:
         """Tell whether a `Tick` may have something to do now."""

@@ -5,19 +5,30 @@ from typing import TypeVar
 
 from ebbgate.engine.engine import Reply, StoreCall
 from ebbgate.errors import StoreUnavailable
-from ebbgate.stores.base import Conflict, Store, TooOld
+from ebbgate.stores.base import Busy, Conflict, Store, TooOld
 
 T = TypeVar("T")
 
 
-def drive(steps: Generator[StoreCall, Reply, T], store: Store) -> T:
-    """Run `steps` to their end, calling `store` for each, and return their result."""
+def drive(steps: Generator[StoreCall, Reply, T], store: Store, *, patience_us: int | None = None) -> T:
+    """Run `steps` to their end, calling `store` for each, and return their result.
+
+    Args:
+        steps: what the engine wants done.
+        store: carries it out.
+        patience_us: how long the store may wait for other processes; None leaves it to the store. With 0 it
+            raises `Busy` rather than wait.
+    """
+    patience = {} if patience_us is None else {"patience_us": patience_us}
     try:
         call = next(steps)
         while True:
             try:
-                reply = getattr(store, call.method)(*call.arguments)
-            except (Conflict, TooOld, StoreUnavailable) as error:
+                if call.method == "clock":
+                    reply = store.clock()
+                else:
+                    reply = getattr(store, call.method)(*call.arguments, **patience)
+            except (Busy, Conflict, TooOld, StoreUnavailable) as error:
                 call = steps.throw(error)
             else:
                 call = steps.send(reply)

@@ -15,7 +15,7 @@ from ebbgate.core.book import Book, Decision
 from ebbgate.core.commands import Command, Outcome, Refused, Told
 from ebbgate.core.model import Stored
 from ebbgate.errors import StoreUnavailable
-from ebbgate.stores.base import EMPTY, Conflict, Delta, Row, Snapshot, TooOld, Version
+from ebbgate.stores.base import Busy, Conflict, Delta, Row, Snapshot, TooOld, Version
 from ebbgate.stores.codec import decode, encode
 
 _log: Final = logging.getLogger("ebbgate.engine")
@@ -75,6 +75,7 @@ class Engine:
 
         Raises:
             StoreUnavailable: it is not known whether they were carried out; ask again with the same commands.
+            Busy: nothing was done, since the store was not to wait for others.
         """
         yield from self.settle()
         late = self._take_late(commands)
@@ -100,13 +101,16 @@ class Engine:
         rows = encode(decision.changes)
         try:
             self.version = yield StoreCall("commit", (base, tag, decision.head, rows))
+        except Busy:
+            self.book.rollback()
+            raise
         except StoreUnavailable:
             if rows:
                 self._unsettled = _Unsettled(commands, decision, base, tag)
                 yield from self._settle_commit(self._unsettled)
-                if self.version == base:  # it did not take place
-                    raise
-                return
+                if self.version == (base.number + 1, tag):
+                    return  # only the answer was lost
+                raise
             self.book.rollback()
             raise
         self.book.confirm(decision.head if rows else self.book.head)
@@ -116,13 +120,19 @@ class Engine:
         if self._unsettled is not None:
             unsettled = self._unsettled
             yield from self._settle_commit(unsettled)
-            if self.version != unsettled.base:
+            if self.version == (unsettled.base.number + 1, unsettled.tag):
                 self._late.extend(zip(unsettled.commands, unsettled.decision.outcomes, strict=True))
         if self.version is None:
             yield from self._load()
 
     def _settle_commit(self, unsettled: _Unsettled) -> Steps:
-        found: Version | None = yield StoreCall("find", (unsettled.tag, unsettled.base))
+        found: Version | None
+        try:
+            found = yield StoreCall("find", (unsettled.tag, unsettled.base))
+        except TooOld:
+            self._unsettled = None
+            yield from self._load()  # nobody can tell any more: what is asked again is decided again
+            return
         self._unsettled = None
         if found is None:
             self.book.rollback()

@@ -10,31 +10,49 @@ and everybody waits for it.
 import contextlib
 import os
 import socket
+import tempfile
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
 
 from ebbgate.client.embedded.presence import OFFSET_MAX, Presence
 from ebbgate.client.embedded.push import Mailbox, Pusher, remove_mailboxes, wake_folder
-from ebbgate.client.waiting import Gone, Heard, Holding, Waiter
+from ebbgate.client.embedded.thread_port import ThreadPort
+from ebbgate.client.lease import Lease as HeldLease
+from ebbgate.client.lease import Renewer
+from ebbgate.client.waiting import Gone, Heard, Waiter
 from ebbgate.core.book import Book
 from ebbgate.core.commands import Away, Command, Ended, Hello, Outcome, Refused, Release, Tick, Told, Waiting
 from ebbgate.core.ledger import outcome_of
-from ebbgate.core.model import Lease, Stored
+from ebbgate.core.model import SECOND, Lease, Stored
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
 from ebbgate.errors import EbbgateError, StoreUnavailable
-from ebbgate.stores.sqlite import Busy, SQLiteStore
+from ebbgate.stores.base import PATIENCE_US, Busy, EmbeddedStore
 
-TURN_SECONDS: Final = 0.05
+TURN_US: Final = 50_000
 """The longest wait for the other processes' turns; then this one goes ahead without its own."""
+
+GIVE_BACK_US: Final = 100_000
+"""The longest that leaving a block waits for its release."""
+
+LATER_US: Final = 300_000_000
+"""How long a failed release is retried in the background."""
+
+RECENT_MAX: Final = 1_000
+"""How many ended leases people are shown at most."""
 
 ALIVE_EVERY_US: Final = 400_000
 """How often a process that waits looks whether the others live: a death is noticed within a second."""
 
 OVERDUE_US: Final = 20_000
 """After this, what another process should have seen to is seen to by any process that waits."""
+
+
+T = TypeVar("T")
 
 
 class Job:
@@ -53,48 +71,67 @@ class Job:
 class EmbeddedGate:
     """Carries commands to the book of this process and outcomes back."""
 
-    def __init__(self, store: SQLiteStore, book: Book, *, labels: dict[str, str] | None = None) -> None:
-        """Take part in what `store` keeps; the gate closes it in the end."""
+    def __init__(self, store: EmbeddedStore, path: Path | None, book: Book) -> None:
+        """Take part in what `store` keeps; the gate closes it in the end.
+
+        Args:
+            store: opened.
+            path: its file; None: nobody but this process knows it.
+            book: empty.
+        """
         self.store = store
         self.book = book
-        self.pid = os.getpid()
         self.session = new_id()
-        self.holding: dict[str, Holding] = {}
+        self.epoch = 1
+        self.holding: dict[str, HeldLease] = {}
         self.waiters: dict[str, Waiter] = {}
+        self.plan_us = -1  # when to look again, by the store's clock; -1: not until told
+        self.nudges: list[Callable[[], None]] = []  # wake those who wait, because the plan is sooner
         self._engine = Engine(book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
         self._mutex = threading.Lock()
         self._jobs: deque[Job] = deque()
-        self._folder = wake_folder(store.path)
+        self._folder = wake_folder(path) if path else Path(tempfile.mkdtemp(prefix="ebbgate-"))
+        self._private = path is None
         self._pusher = Pusher()
         self._boxes = 0
-        self.mailbox = self.new_mailbox()  # for what happens to held leases; the renewer listens
-        self._presence = Presence(store.path.with_name(store.path.name + "-presence"), int.from_bytes(os.urandom(8), "big") % OFFSET_MAX)
+        self._mailbox = self.new_mailbox()  # for what happens to held leases; the renewer listens
+        offset = int.from_bytes(os.urandom(8), "big") % OFFSET_MAX
+        self._presence = Presence(path.with_name(path.name + "-presence"), offset) if path else None
         self._hello = Hello(
-            self.session, 1, socket.gethostname(), self.pid, labels, self._presence.offset, self.mailbox.address,
-            remembers=False,
+            self.session, self.epoch, socket.gethostname(), os.getpid(), None,
+            offset if path else -1, self._mailbox.address, remembers=False,
         )  # fmt: skip
         self._greeted = False
         self._checked_us = 0
         self._closed = False
+        self.renewer = Renewer(self)
+        self._threads: ThreadPort | None = None
 
     # --- commands
 
-    def call(self, commands: Sequence[Command], waiter: Waiter | None = None) -> list[Outcome]:
+    def call(
+        self, commands: Sequence[Command], waiter: Waiter | None = None, *, patience_us: int = PATIENCE_US
+    ) -> list[Outcome]:
         """Carry out `commands`; blocks while other processes have their turns.
 
         Args:
             commands: what to do, in order.
             waiter: hears what becomes of the last command's lease if it has to wait.
+            patience_us: how long to wait for others to let go of the file.
 
         Raises:
             StoreUnavailable: it is not known whether they were carried out: ask again with the same ones.
         """
         job = Job(commands, waiter)
         self._jobs.append(job)
-        with self._mutex:
+        if not self._mutex.acquire(timeout=patience_us / SECOND):
+            raise StoreUnavailable("other threads of this process wait for the store; asked again, it may pass")
+        try:
             if not job.done:
                 jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
-                self._work(jobs, locked=self.store.lock(TURN_SECONDS))
+                self._work(jobs, self.store.lock(TURN_US), patience_us)
+        finally:
+            self._mutex.release()
         if job.error is not None:
             raise job.error
         return job.outcomes
@@ -107,27 +144,24 @@ class EmbeddedGate:
         try:
             if not self.store.try_lock():
                 return None
-            self.store.blocking = False
-            self._work([job], locked=True)
-        finally:
-            self.store.blocking = True
-            self._mutex.release()
-        if isinstance(job.error, Busy):
+            self._work([job], True, 0)
+        except Busy:
             return None
+        finally:
+            self._mutex.release()
         if job.error is not None:
             raise job.error
         return job.outcomes
 
-    def _work(self, jobs: list[Job], *, locked: bool) -> None:
+    def _work(self, jobs: list[Job], locked: bool, patience_us: int | None) -> None:
         """Carry out jobs in one commit; the mutex is held."""
         told: list[Told] = []
         try:
-            if self.store.moved():
-                drive(self._engine.refresh(), self.store)
-            told = self._carry_out(jobs)
+            self._refresh(patience_us)
+            told = self._carry_out(jobs, patience_us)
             if any(_is_refused(outcome, "unknown_session") for job in jobs for outcome in job.outcomes):
                 self._greeted = False  # others took this process for dead, or the store lost its tail
-                told += self._carry_out(jobs)
+                told += self._carry_out(jobs, patience_us)
         except EbbgateError as error:
             for job in jobs:
                 job.error = error
@@ -139,14 +173,19 @@ class EmbeddedGate:
         for tell in told:
             self._deliver(tell)
 
-    def _carry_out(self, jobs: list[Job]) -> list[Told]:
-        commands: list[Command] = [] if self._greeted else [self._hello]
+    def _refresh(self, patience_us: int | None) -> None:
+        version = self._engine.version
+        if version is None or self.store.moved(version):
+            drive(self._engine.refresh(), self.store, patience_us=patience_us)
+
+    def _carry_out(self, jobs: list[Job], patience_us: int | None) -> list[Told]:
+        commands: list[Command] = [] if self._greeted else [*self._others_dead(), self._hello]
         before = len(commands)
         for job in jobs:
             commands.extend(job.commands)
         if self.book.is_tick_due(self.store.clock()):
             commands.append(Tick())
-        batch = drive(self._engine.carry_out(commands), self.store)
+        batch = drive(self._engine.carry_out(commands), self.store, patience_us=patience_us)
         self._greeted = True
         place = before
         for job in jobs:
@@ -154,6 +193,8 @@ class EmbeddedGate:
             place += len(job.commands)
             if job.waiter is not None and isinstance(job.outcomes[-1], Waiting):
                 self.waiters[job.waiter.lease_id] = job.waiter
+        if self.waiters:
+            self._plan()
         return batch.told
 
     # --- hearing
@@ -161,21 +202,76 @@ class EmbeddedGate:
     def look(self) -> None:
         """Take in what other processes did, and do what time calls for; those concerned are told."""
         with self._mutex:
-            if self.store.moved():
-                try:
-                    drive(self._engine.refresh(), self.store)
-                except StoreUnavailable:
-                    return  # whoever waits keeps waiting
-            due = self.due_us()
-        if 0 <= due <= self.store.clock():
+            due_now = self._look(None)
+        if due_now:
             self.call([Tick()])
 
-    def due_us(self) -> int:
-        """Return when this process should look, by the store's clock; -1: not until it is told."""
+    def try_look(self) -> bool:
+        """Do as `look` does if it can be done without waiting for anybody; else return False."""
+        if not self._mutex.acquire(blocking=False):
+            return False
+        try:
+            due_now = self._look(0)
+        except Busy:
+            return False
+        finally:
+            self._mutex.release()
+        return not due_now or self.try_call([Tick()]) is not None
+
+    def _look(self, patience_us: int | None) -> bool:
+        try:
+            self._refresh(patience_us)
+        except StoreUnavailable:
+            return False  # whoever waits keeps waiting
+        self._plan()
+        return 0 <= self.plan_us <= self.store.clock()
+
+    def _plan(self) -> None:
+        """Find out when this process should look again, though nobody tells it anything."""
         due = self.book.next_due(self.store.clock())
-        if due.at_us < 0 or due.session in {"", self.session}:
-            return due.at_us
-        return due.at_us + OVERDUE_US
+        plan_us = due.at_us
+        if plan_us >= 0 and due.session not in {"", self.session}:
+            plan_us += OVERDUE_US  # its own process sees to it
+        sooner = 0 <= plan_us and not 0 <= self.plan_us <= plan_us
+        self.plan_us = plan_us
+        if sooner:
+            for nudge in self.nudges:
+                nudge()
+
+    def ahead(self) -> int:
+        """Return how many stand before the first waiter of this process, at most."""
+        for lease_id in self.waiters:
+            lease = self.book.leases.get(lease_id)
+            if lease is not None and lease.state == "waiting":
+                return self.book.queue.ahead(lease)
+        return 0
+
+    def push(self, address: str) -> None:
+        """Tell whoever listens at `address` to look."""
+        self._pusher.push(address)
+
+    def clock(self) -> int:
+        """Return the local time in microseconds; it never steps."""
+        return time.monotonic_ns() // 1000
+
+    def give_back(self, command: Release) -> None:
+        """Release a lease within 100 ms, or have the renewer see to it."""
+        try:
+            self.call((command,), patience_us=GIVE_BACK_US)
+        except EbbgateError:
+            self.renewer.release_later(command, self.clock() + LATER_US)
+
+    def is_mine(self) -> bool:
+        """Tell whether this process opened the gate, and did not inherit it by a fork."""
+        return not self._closed
+
+    def new_lease_id(self) -> str:
+        """Return a random id for a lease."""
+        return new_id()
+
+    def local_instant(self, store_us: int) -> int:
+        """Return an instant of the store's clock as one of the local clock."""
+        return self.clock() - (self.store.clock() - store_us)
 
     def _deliver(self, told: Told) -> None:
         if told.session != self.session:
@@ -221,6 +317,35 @@ class EmbeddedGate:
 
     # --- waiting
 
+    @property
+    def threads(self) -> ThreadPort:
+        """Where the threads of this process wait; made on first use."""
+        if self._threads is None:
+            with self._mutex:
+                if self._threads is None:
+                    self._threads = ThreadPort(self)
+        return self._threads
+
+    @property
+    def wake(self) -> str:
+        """Where waiting threads of this process are told; "" as long as none has waited."""
+        return self._threads.address if self._threads is not None else ""
+
+    def wait(self, waiter: Waiter, until_us: int | None) -> None:
+        """Return when `waiter` has its outcome, or at `until_us` by the local clock."""
+        self.threads.wait(waiter, until_us)
+
+    def listen(self, timeout_seconds: float) -> None:
+        """Return when something may have become of a held lease, or after the timeout."""
+        self._mailbox.wait(timeout_seconds)
+        if not self._closed:
+            self._mailbox.empty()
+            self.look()
+
+    def interrupt(self) -> None:
+        """Make `listen` return now."""
+        self.push(self._mailbox.address)
+
     def new_mailbox(self) -> Mailbox:
         """Return a new socket for pushes to this process."""
         self._boxes += 1
@@ -230,44 +355,88 @@ class EmbeddedGate:
         """Stop listening for what becomes of a waiter."""
         self.waiters.pop(waiter.lease_id, None)
 
-    def bury_the_dead(self) -> None:
-        """Find out which other processes have died, and have their slots passed on; twice a second at most."""
+    def find_dead(self) -> list[Away]:
+        """Return what is to be said of other processes that have died; looks twice a second at most."""
         now_us = self.store.clock()
-        if now_us - self._checked_us < ALIVE_EVERY_US:
-            return
-        self._checked_us = now_us
-        with self._mutex:
-            others = [s for s in self.book.sessions.values() if s.presence >= 0 and s.id != self.session]
-            dead = [session for session in others if not self._presence.is_alive(session.presence)]
+        if now_us - self._checked_us < ALIVE_EVERY_US or not self._mutex.acquire(blocking=False):
+            return []
+        try:
+            self._checked_us = now_us
+            return self._others_dead()
+        finally:
+            self._mutex.release()
+
+    def _others_dead(self) -> list[Away]:
+        presence = self._presence
+        if presence is None:
+            return []
+        others = [s for s in self.book.sessions.values() if s.presence >= 0 and s.id != self.session]
+        return [Away(s.id, s.epoch, certain=True) for s in others if not presence.is_alive(s.presence)]
+
+    def bury(self, dead: list[Away]) -> None:
+        """Have the slots of dead processes passed on."""
         if dead:
-            self.call([Away(session.id, session.epoch, certain=True) for session in dead])
-            for session in dead:
-                remove_mailboxes(self._folder, session.id[:13])
+            self.call(dead)
+            for away in dead:
+                remove_mailboxes(self._folder, away.session[:13])
+
+    # --- reading
+
+    def read(self, question: Callable[[Book, int], T]) -> T:
+        """Answer a question from the newest records."""
+        if not self._greeted:
+            self.call([Tick()])
+        with self._mutex:
+            self._refresh(None)
+            now_us = self.store.clock()
+            self.book.next_due(now_us)  # parks whoever came in by others' commits
+            return question(self.book, now_us)
+
+    def sizes(self, names: tuple[str, ...]) -> dict[str, int]:
+        """Return the number of slots of those of these limits that exist and are active."""
+        with self._mutex:
+            lives = [self.book.names[name] for name in names if name in self.book.names]
+            return {live.limit.name: live.limit.limit for live in lives if live.limit.active}
+
+    def recent(self) -> list[Lease]:
+        """Return the leases that ended last, newest first."""
+        return self.store.recent(RECENT_MAX)
 
     # --- the end
 
     def close(self) -> None:
         """Release what is held, leave the queue, and say good-bye."""
-        with self._mutex:
-            if self._closed:
-                return
-            self._closed = True
+        if self._closed:
+            return
+        self.renewer.stop()
+        self._closed = True
         with contextlib.suppress(EbbgateError):
             if self._greeted:
-                releases = [Release(lease_id, self.session, 1) for lease_id in [*self.holding, *self.waiters]]
-                self.call([*releases, Away(self.session, 1, certain=True)])
+                releases = [Release(id_, self.session, self.epoch) for id_ in [*self.holding, *self.waiters]]
+                self.call([*releases, Away(self.session, self.epoch, certain=True)])
         self.store.close()
-        self.mailbox.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._pusher.close()
-        self._presence.end()
+        if self._presence is not None:
+            self._presence.end()
+        self._mailbox.close()
+        if self._threads is not None:
+            self._threads.close()
+        if self._private:
+            self._folder.rmdir()
 
     def abandon(self) -> None:
         """Forget everything in a child after a fork: the parent keeps it."""
         self._closed = True
         self.store.abandon()
-        self.mailbox.abandon()
+        self._mailbox.abandon()
+        if self._threads is not None:
+            self._threads.abandon()
         self._pusher.close()
-        self._presence.end()
+        if self._presence is not None:
+            self._presence.end()
 
 
 def _is_refused(outcome: Outcome, code: str) -> bool:

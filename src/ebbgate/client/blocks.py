@@ -1,0 +1,119 @@
+"""What the sync and the async face share around a flow: its place, the lease it leads to, and the warnings."""
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
+
+from ebbgate import settings
+from ebbgate.client.flows import Place
+from ebbgate.client.lease import Lease
+from ebbgate.client.terms import Terms
+from ebbgate.core.commands import Held
+from ebbgate.core.model import SECOND, Slots
+from ebbgate.errors import EbbgateError, UnknownLimitWarning
+
+if TYPE_CHECKING:
+    from ebbgate.client.embedded.gate import EmbeddedGate
+
+_log: Final = logging.getLogger("ebbgate")
+_log.addHandler(logging.NullHandler())
+
+own_holds: Final[ContextVar[tuple[Slots, ...]]] = ContextVar("ebbgate_own_holds", default=())
+"""What the current thread or task chain holds, the innermost block last."""
+
+_warned: Final[set[str]] = set()
+
+
+def push_own(slots: Slots) -> None:
+    """Note that the current thread or task chain holds these slots from now on."""
+    own_holds.set((*own_holds.get(), slots))
+
+
+def pop_own(slots: Slots) -> None:
+    """Note that it does not any more; blocks may be left in any order."""
+    holds = list(own_holds.get())
+    if slots in holds:
+        holds.reverse()
+        holds.remove(slots)
+        own_holds.set(tuple(reversed(holds)))
+
+
+def place_of(gate: "EmbeddedGate", lease_id: str, wake: str) -> Place:
+    """Return from whom a flow asks."""
+    holds = own_holds.get()
+    return Place(
+        gate.session, gate.epoch, lease_id, wake, gate.clock, connect_timeout_us(), _sum(holds) if holds else {}
+    )
+
+
+def connect_timeout_us() -> int:
+    """Return how long to try when nothing was ever answered."""
+    return round(settings.connect_timeout_seconds() * SECOND)
+
+
+def _sum(holds: tuple[Slots, ...]) -> Mapping[str, int]:
+    total: dict[str, int] = {}
+    for slots in holds:
+        for name, number in slots:
+            total[name] = total.get(name, 0) + number
+    return total
+
+
+def lease_of(
+    gate: "EmbeddedGate", terms: Terms, held: Held, started_us: int, on_loss: Callable[[Lease], None]
+) -> Lease:
+    """Return the lease that a flow led to; it is not renewed yet."""
+    now_us = gate.clock()
+    # A grant that came later than it was asked was decided then, not before.
+    sent_us = min(max(gate.local_instant(held.at_us), started_us), now_us)
+    return Lease(
+        held,
+        terms.names,
+        terms.duration_us,
+        clock=gate.clock,
+        sent_us=sent_us,
+        waited_us=now_us - started_us,
+        on_loss=on_loss,
+        retake=not terms.raise_on_loss,
+    )
+
+
+def unprotected(terms: Terms) -> Lease:
+    """Return the lease of a block that nothing protects: it names no limit, or the truth cannot be reached."""
+    held = Held("", 0, 0, 0, 0, protected=False)
+    return Lease(
+        held, terms.names, terms.duration_us, clock=lambda: 0, sent_us=0, waited_us=0, on_loss=_ignore, retake=False
+    )
+
+
+def _ignore(_lease: Lease) -> None:
+    """Nothing is lost that was never held."""
+
+
+def warn_of_unknown(terms: Terms, held: Held) -> None:
+    """Warn, once a name and process, that a named limit does not exist."""
+    if terms.quiet:
+        return
+    for name in held.unknown:
+        if name in _warned:
+            continue
+        _warned.add(name)
+        hint = f"; did you mean {held.suggestion!r}?" if held.suggestion and name == held.unknown[0] else ""
+        message = (
+            f"no limit is named {name!r}, so it protects nothing{hint} "
+            f"(create it: ebbgate limit create {name!r} --limit N; strict=True makes this an error)"
+        )
+        _log.warning("%s", message)
+        warnings.warn(message, UnknownLimitWarning, stacklevel=4)
+
+
+def warn_of_running_unprotected(terms: Terms, error: EbbgateError) -> None:
+    """Warn that a block runs although the truth cannot be reached."""
+    _log.warning("running unprotected on %s: %s", ", ".join(terms.names), error)
+
+
+def forget_warnings() -> None:
+    """Warn of every unknown name again; for tests."""
+    _warned.clear()

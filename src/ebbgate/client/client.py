@@ -1,0 +1,205 @@
+"""The sync face: a driver that runs flows on the calling thread, and the client whose methods users call."""
+
+import functools
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from ebbgate.client import blocks
+from ebbgate.client.flows import Ask, Flow, GiveBack, Listen, Pause, Sizes, Wait, acquire
+from ebbgate.client.lease import Lease
+from ebbgate.client.management import Management
+from ebbgate.client.terms import Names, OnUnavailable, Seconds, Terms, hold_terms, spend_terms
+from ebbgate.client.waiting import Waiter
+from ebbgate.core.commands import Release
+from ebbgate.errors import ServerUnavailable, StoreUnavailable
+
+if TYPE_CHECKING:
+    from ebbgate.client.embedded.gate import EmbeddedGate
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def run(flow: Flow[T], gate: "EmbeddedGate") -> T:
+    """Run a flow to its end on this thread and return its result."""
+    waiter: Waiter | None = None
+    try:
+        want = next(flow)
+        while True:
+            try:
+                reply: object
+                if isinstance(want, Ask):
+                    waiter = Waiter(want.command.id) if want.waits else None
+                    reply = gate.call((want.command,), waiter)[0]
+                elif isinstance(want, Wait):
+                    assert waiter is not None, "only what was asked for can be waited for"
+                    gate.wait(waiter, want.until_us)
+                    reply = waiter.outcome
+                elif isinstance(want, GiveBack):
+                    if waiter is not None:
+                        gate.forget(waiter)
+                    gate.give_back(want.command)
+                    reply = None
+                elif isinstance(want, Listen):
+                    reply = gate.threads.address
+                elif isinstance(want, Sizes):
+                    reply = gate.sizes(want.names)
+                else:
+                    assert isinstance(want, Pause)
+                    reply = time.sleep(want.duration_us / 1_000_000)
+            except BaseException as error:  # noqa: BLE001 - the flow decides what becomes of it
+                want = flow.throw(error)
+            else:
+                want = flow.send(reply)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+class Block:
+    """What `concurrency(...)` returns: a context manager that gives a `Lease`, and a decorator."""
+
+    __slots__ = ("_client", "_gate", "_lease", "_terms")
+
+    def __init__(self, client: "Callable[[], Client]", terms: Terms) -> None:
+        """Not entered yet."""
+        self._client = client
+        self._terms = terms
+        self._gate: EmbeddedGate | None = None
+        self._lease: Lease | None = None
+
+    def __enter__(self) -> Lease:
+        """Wait for the slots."""
+        if self._lease is not None:
+            raise RuntimeError("this block was entered before; call concurrency(...) again for another")
+        terms = self._terms
+        if not terms.slots:
+            self._lease = blocks.unprotected(terms)
+            return self._lease
+        try:
+            gate = self._client().gate
+            started_us = gate.clock()
+            held = run(acquire(terms, blocks.place_of(gate, gate.new_lease_id(), gate.wake)), gate)
+        except (StoreUnavailable, ServerUnavailable) as error:
+            if not terms.run_unprotected:
+                raise
+            blocks.warn_of_running_unprotected(terms, error)
+            self._lease = blocks.unprotected(terms)
+            return self._lease
+        on_loss = gate.renewer.keep_quiet if terms.quiet or terms.raise_on_loss else gate.renewer.tell_loss
+        self._gate = gate
+        self._lease = lease = blocks.lease_of(gate, terms, held, started_us, on_loss)
+        gate.renewer.hold(lease)
+        blocks.push_own(terms.slots)
+        if held.unknown:
+            blocks.warn_of_unknown(terms, held)
+        return lease
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give the slots back; with `strict`, raise `LeaseLost` if they were lost meanwhile."""
+        lease, gate, terms = self._lease, self._gate, self._terms
+        assert lease is not None, "entered before"
+        if gate is None:
+            return
+        blocks.pop_own(terms.slots)
+        lost = lease.lost
+        gate.renewer.drop(lease)
+        if gate.is_mine():
+            gate.give_back(Release(lease.id, gate.session, gate.epoch))
+            if lost and terms.raise_on_loss and error is None:
+                lease.raise_if_lost()
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Run every call of `function`, sync or async, inside a block of its own."""
+        return decorated(function, self._client, self._terms)
+
+
+def decorated(function: Callable[P, T], client: "Callable[[], Client]", terms: Terms) -> Callable[P, T]:
+    """Return `function` with every call inside a block of its own."""
+    if inspect.iscoroutinefunction(function):
+        from ebbgate.client.async_client import AsyncBlock
+
+        @functools.wraps(function)
+        async def call_async(*args: P.args, **kwargs: P.kwargs) -> object:
+            async with AsyncBlock(client, terms):
+                return await function(*args, **kwargs)
+
+        return call_async  # type: ignore[return-value]  # its result is the coroutine that T stands for
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        with Block(client, terms):
+            return function(*args, **kwargs)
+
+    return call
+
+
+class Client(Management):
+    """Limits, leases and their management, for threads. All clients of one URL share one connection.
+
+    Args:
+        url: where to connect, as `EBBGATE_URL`; None: as the environment says.
+        api_key: authenticates with a server; None: as the environment says.
+
+    >>> client = Client("memory://")
+    >>> client.create_limit("database", 5).limit
+    5
+    >>> with client.concurrency("database") as lease:
+    ...     lease.protected
+    True
+    """
+
+    def concurrency(
+        self,
+        names: Names,
+        occupy: int = 1,
+        timeout_seconds: Seconds | None = None,
+        max_retries: int | None = None,
+        lease_duration: Seconds = 300,
+        strict: bool = False,
+        raise_on_lease_renewal_failure: bool | None = None,
+        suppress_warnings: bool = False,
+        priority: int = 0,
+        labels: Mapping[str, str] | None = None,
+        holder: object = None,
+        on_unavailable: OnUnavailable = "raise",
+    ) -> Block:
+        """See `ebbgate.sync.concurrency`."""
+        terms = hold_terms(
+            names, occupy, timeout_seconds, max_retries, lease_duration, strict, raise_on_lease_renewal_failure,
+            suppress_warnings, priority, labels, holder, on_unavailable,
+        )  # fmt: skip
+        return Block(lambda: self, terms)
+
+    def rate_limit(
+        self,
+        names: Names,
+        occupy: int = 1,
+        timeout_seconds: Seconds | None = None,
+        strict: bool = False,
+        priority: int = 0,
+        on_unavailable: OnUnavailable = "raise",
+    ) -> None:
+        """See `ebbgate.sync.rate_limit`."""
+        spend(lambda: self, spend_terms(names, occupy, timeout_seconds, strict, priority, on_unavailable))
+
+
+def spend(client: Callable[[], Client], terms: Terms) -> None:
+    """Wait until slots of decaying limits are spent."""
+    if not terms.slots:
+        return
+    try:
+        gate = client().gate
+        held = run(acquire(terms, blocks.place_of(gate, gate.new_lease_id(), gate.wake)), gate)
+    except (StoreUnavailable, ServerUnavailable) as error:
+        if not terms.run_unprotected:
+            raise
+        blocks.warn_of_running_unprotected(terms, error)
+        return
+    if held.unknown:
+        blocks.warn_of_unknown(terms, held)

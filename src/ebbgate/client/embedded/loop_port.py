@@ -1,0 +1,133 @@
+"""Where the tasks of one event loop wait. Nothing here ever blocks the loop."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from ebbgate.client.embedded.thread_port import pause_us
+from ebbgate.client.waiting import Waiter
+from ebbgate.core.commands import Away
+from ebbgate.core.model import SECOND
+
+if TYPE_CHECKING:
+    from ebbgate.client.embedded.gate import EmbeddedGate
+
+_log: Final = logging.getLogger("ebbgate")
+
+PRECISE_US: Final = 1_200
+"""How early an event loop is woken for what is due: its timers fire up to a millisecond late."""
+
+
+class LoopPort:
+    """A socket that pushes arrive at, and a timer for what time brings."""
+
+    def __init__(self, gate: "EmbeddedGate", loop: asyncio.AbstractEventLoop) -> None:
+        self._gate = gate
+        self._loop = loop
+        self._thread = threading.get_ident()
+        self._mailbox = gate.new_mailbox()
+        self.address = self._mailbox.address
+        self._timer: asyncio.Handle | None = None
+        self._look_at_us = 0
+        self._helper: asyncio.Future[None] | None = None  # looks in a thread, where the loop could not
+        self._waiting = 0
+        loop.add_reader(self._mailbox.fileno(), self._pushed)
+        gate.nudges.append(self._nudge)
+
+    async def wait(self, waiter: Waiter, until_us: int | None) -> None:
+        """Return when `waiter` has its outcome, or at `until_us`."""
+        woken = asyncio.Event()
+        waiter.notify = self._waker(woken)
+        if waiter.outcome is not None:
+            return
+        self._waiting += 1
+        self._schedule()
+        try:
+            if until_us is None:
+                await woken.wait()
+            else:
+                left_us = max(until_us - self._gate.clock(), 0)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left_us / SECOND):
+                        await woken.wait()
+        finally:
+            self._waiting -= 1
+
+    def _waker(self, woken: asyncio.Event) -> Callable[[], None]:
+        """Return what sets `woken`, whatever thread calls it."""
+
+        def wake() -> None:
+            if threading.get_ident() == self._thread:
+                woken.set()
+            else:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    self._loop.call_soon_threadsafe(woken.set)
+
+        return wake
+
+    def _pushed(self) -> None:
+        self._mailbox.empty()
+        self._look()
+
+    def _look(self) -> None:
+        """Look without blocking; where that is not possible, have a thread look."""
+        self._timer = None
+        if self._helper is not None and not self._helper.done():
+            return
+        dead = self._gate.find_dead()
+        if dead or not self._gate.try_look():
+            self._helper = self._loop.run_in_executor(None, self._look_in_thread, dead)
+            self._helper.add_done_callback(self._looked)
+        else:
+            self._schedule()
+
+    def _look_in_thread(self, dead: list[Away]) -> None:
+        self._gate.bury(dead)
+        self._gate.look()
+
+    def _looked(self, helper: "asyncio.Future[None]") -> None:
+        if not helper.cancelled() and helper.exception() is not None:
+            _log.warning("could not look for waiting tasks; it is tried again", exc_info=helper.exception())
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Set the timer for the next look, if anybody waits here."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._waiting:
+            return
+        sleep_us = pause_us(self._gate)
+        self._look_at_us = self._gate.store.clock() + sleep_us
+        if sleep_us > PRECISE_US:
+            self._timer = self._loop.call_later((sleep_us - PRECISE_US) / SECOND, self._look_when_due)
+        else:
+            self._look_when_due()
+
+    def _look_when_due(self) -> None:
+        """Look when it is time; until then come back every turn of the loop, for a timer may be late."""
+        if self._gate.store.clock() >= self._look_at_us:
+            self._look()
+        else:
+            self._timer = self._loop.call_soon(self._look_when_due)
+
+    def _nudge(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            if threading.get_ident() == self._thread:
+                self._schedule()
+            else:
+                self._loop.call_soon_threadsafe(self._schedule)
+
+    def close(self) -> None:
+        """Unbind the socket; the loop is closed or closes soon."""
+        if not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):
+                self._loop.remove_reader(self._mailbox.fileno())
+        self._mailbox.close()
+
+    def abandon(self) -> None:
+        """Close this process's copy of the socket after a fork."""
+        self._mailbox.abandon()

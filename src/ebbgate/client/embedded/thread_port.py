@@ -1,0 +1,87 @@
+"""Where the threads of a process wait: they share one socket.
+
+One of them listens and looks for all; the others sleep until it tells them, or until it leaves and one of
+them takes over. Under both lies a poll: a push is only a hint.
+"""
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from ebbgate.client.waiting import Waiter
+from ebbgate.core.model import SECOND
+
+if TYPE_CHECKING:
+    from ebbgate.client.embedded.gate import EmbeddedGate
+
+POLL_US: Final = 50_000
+"""How soon a waiter near the head of its queue gets in if the push is lost."""
+
+POLL_MAX_US: Final = 400_000
+"""The same for one far behind, who is told long before it matters."""
+
+
+def pause_us(gate: "EmbeddedGate") -> int:
+    """Return how long a waiting process may sleep before it must look again; 0 or less: it is time."""
+    poll_us = min(POLL_US + POLL_US // 8 * gate.ahead(), POLL_MAX_US)
+    plan_us = gate.plan_us
+    return poll_us if plan_us < 0 else min(poll_us, plan_us - gate.store.clock())
+
+
+class ThreadPort:
+    """Where the threads of a process wait."""
+
+    def __init__(self, gate: "EmbeddedGate") -> None:
+        self._gate = gate
+        self._leading = threading.Lock()
+        self._followers: list[threading.Event] = []
+        self._mailbox = gate.new_mailbox()
+        self.address = self._mailbox.address
+        gate.nudges.append(self._nudge)
+
+    def wait(self, waiter: Waiter, until_us: int | None) -> None:
+        """Return when `waiter` has its outcome, or at `until_us`."""
+        woken = threading.Event()
+        waiter.notify = woken.set
+        clock = self._gate.clock
+        while waiter.outcome is None and (until_us is None or clock() < until_us):
+            if self._leading.acquire(blocking=False):
+                try:
+                    self._lead(waiter, until_us)
+                finally:
+                    self._leading.release()
+                    for follower in self._followers[:1]:
+                        follower.set()
+            else:
+                self._followers.append(woken)
+                left_us = SECOND if until_us is None else until_us - clock()
+                woken.wait(min(max(left_us, 0), SECOND) / SECOND)
+                self._followers.remove(woken)
+                woken.clear()
+
+    def _lead(self, waiter: Waiter, until_us: int | None) -> None:
+        """Listen and look for all threads, until `waiter` has its outcome or runs out of time."""
+        gate, mailbox = self._gate, self._mailbox
+        while waiter.outcome is None:
+            gate.bury(gate.find_dead())
+            sleep_us = pause_us(gate)
+            if until_us is not None:
+                left_us = until_us - gate.clock()
+                if left_us <= 0:
+                    return
+                sleep_us = min(sleep_us, left_us)
+            if sleep_us > 0:
+                mailbox.wait(sleep_us / SECOND)
+                mailbox.empty()
+            gate.look()
+
+    def _nudge(self) -> None:
+        if self._leading.locked():
+            self._gate.push(self.address)
+
+    def close(self) -> None:
+        """Unbind the socket."""
+        self._mailbox.close()
+
+    def abandon(self) -> None:
+        """Close this process's copy of the socket after a fork."""
+        self._mailbox.abandon()

@@ -1,0 +1,175 @@
+"""The stories a client tells: acquire and wait, release, change a limit. No I/O: a driver carries it.
+
+A flow is a generator. It yields what it wants (`Ask`, `GiveBack`, `Wait`, `Listen`, `Pause`) and is resumed with the
+answer, or with the exception that ended the waiting: a cancellation, a signal. Whatever it has asked for by
+then, it gives back before that exception goes on.
+"""
+
+import warnings
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, TypeVar
+
+from ebbgate.client.problems import error_from
+from ebbgate.client.terms import Terms
+from ebbgate.client.waiting import Gone
+from ebbgate.core.commands import Acquire, Command, Ended, Held, Outcome, Refused, Release, Waiting
+from ebbgate.errors import (
+    AcquireTimeout,
+    ConcurrencySlotAcquisitionError,
+    NestedWaitWarning,
+    NoSlotFree,
+    ServerUnavailable,
+    StoreUnavailable,
+    WaiterRemoved,
+)
+
+T = TypeVar("T")
+
+RETRY_FIRST_US: Final = 20_000
+RETRY_MAX_US: Final = 1_000_000
+
+
+class Ask(NamedTuple):
+    """Carry out one command; the reply is its outcome."""
+
+    command: Command
+    waits: bool = False  # hear what becomes of the lease if it has to wait
+
+
+class GiveBack(NamedTuple):
+    """Carry out a release, or see to it that it will be: never fails, is never cancelled, takes 100 ms at most."""
+
+    command: Release
+
+
+class Wait(NamedTuple):
+    """Wait until something becomes of a lease; the reply is its outcome, or None at `until_us`."""
+
+    lease_id: str
+    until_us: int | None  # by the local clock
+
+
+class Listen(NamedTuple):
+    """Return the address at which this caller can be told; the reply is text, "" for none."""
+
+
+class Sizes(NamedTuple):
+    """Return the number of slots of each of these limits; the reply is a mapping of name to slots."""
+
+    names: tuple[str, ...]
+
+
+class Pause(NamedTuple):
+    """Let some time pass."""
+
+    duration_us: int
+
+
+# The reply to each of these has another type, so a flow's send type cannot be narrower.
+Flow = Generator[Ask | GiveBack | Wait | Listen | Sizes | Pause, Any, T]
+
+
+class Place(NamedTuple):
+    """From whom a flow asks: what the gate knows of this process."""
+
+    session: str
+    epoch: int
+    lease_id: str  # fresh, random
+    wake: str  # where this caller can be told already; "": ask `Listen` when it has to wait
+    clock: Callable[[], int]  # local, monotonic, microseconds
+    connect_timeout_us: int
+    own: Mapping[str, int]  # slots that this caller's own thread or task chain holds already, by name
+
+
+def acquire(terms: Terms, place: Place) -> Flow[Held]:
+    """Ask for slots and wait until they are granted.
+
+    Args:
+        terms: what is asked.
+        place: from whom.
+
+    Raises:
+        ConcurrencySlotAcquisitionError: they cannot be had; nothing is taken.
+    """
+    wait_us = terms.wait_us
+    until_us = None if wait_us is None else place.clock() + wait_us
+    command = Acquire(
+        place.lease_id, place.session, place.epoch, terms.slots, terms.duration_us, terms.spend,
+        wait_us != 0, terms.strict, terms.priority, terms.labels, place.wake,
+    )  # fmt: skip
+    try:
+        outcome: Outcome | Gone | None = yield from _asked(command, until_us, place)
+        if isinstance(outcome, Waiting) and not command.wake:
+            command = replace(command, wake=(yield Listen()))
+            if command.wake:
+                outcome = yield from _asked(command, until_us, place)
+        if place.own and isinstance(outcome, Waiting):
+            yield from _warn_if_nested(terms, place.own)
+        while isinstance(outcome, Waiting | Gone):
+            outcome = yield Wait(command.id, until_us)
+            if isinstance(outcome, Gone):
+                outcome = yield from _asked(command, until_us, place)
+        if outcome is None:
+            yield GiveBack(Release(command.id, place.session, place.epoch))
+    except BaseException:
+        yield GiveBack(Release(command.id, place.session, place.epoch))
+        raise
+    return _held(terms, outcome)
+
+
+def _warn_if_nested(terms: Terms, own: Mapping[str, int]) -> Flow[None]:
+    """Warn a caller that holds itself what it waits for, and so would wait for ever."""
+    names = tuple([name for name, _ in terms.slots if name in own])
+    if not names or terms.quiet:
+        return
+    sizes: Mapping[str, int] = yield Sizes(names)
+    for name, slots in terms.slots:
+        if name in sizes and sizes[name] - own.get(name, 0) < slots:
+            message = (
+                f"this caller waits for {slots} slot(s) of limit {name!r}, which has {sizes[name]}, "
+                f"and holds {own[name]} of them itself: it can never get in; leave the outer block first"
+            )
+            warnings.warn(message, NestedWaitWarning, stacklevel=2)
+
+
+def _held(terms: Terms, outcome: Outcome | None) -> Held:
+    match outcome:
+        case Held():
+            return outcome
+        case None:
+            raise _out_of_time(terms)
+        case Refused(code="no_slot_free"):
+            raise _out_of_time(terms)
+        case Refused():
+            raise error_from(outcome)
+        case Ended(id=lease_id, why=why):
+            raise WaiterRemoved(lease_id, terms.names, why)
+        case _:
+            raise AssertionError(f"an acquisition ends held or refused, not {outcome!r}")
+
+
+def _out_of_time(terms: Terms) -> ConcurrencySlotAcquisitionError:
+    if terms.timeout_us is not None and terms.timeout_us == terms.wait_us:
+        return AcquireTimeout(terms.names, terms.timeout_us / 1_000_000)
+    assert terms.max_retries is not None, "only a timeout or a number of tries bounds a wait"
+    return NoSlotFree(terms.names, terms.max_retries)
+
+
+def _asked(command: Acquire, until_us: int | None, place: Place) -> Flow[Outcome]:
+    """Ask until there is an answer; whoever never got one gives up at the connect timeout, or at the caller's."""
+    give_up_us = place.clock() + place.connect_timeout_us
+    if until_us is not None:
+        give_up_us = min(give_up_us, until_us)
+    pause_us = RETRY_FIRST_US
+    while True:
+        try:
+            outcome: Outcome = yield Ask(command, waits=True)
+        except (StoreUnavailable, ServerUnavailable) as error:
+            left_us = give_up_us - place.clock()
+            if left_us <= 0 or not error.transient:
+                raise
+            yield Pause(min(pause_us, left_us))
+            pause_us = min(2 * pause_us, RETRY_MAX_US)
+        else:
+            return outcome

@@ -1,0 +1,227 @@
+"""Creating, reading, changing and deleting limits; listing and revoking leases: the part without a wait."""
+
+import uuid
+from typing import TYPE_CHECKING, Final, Self
+
+from ebbgate import settings
+from ebbgate.client.connect import close_gate, gate_for
+from ebbgate.client.problems import error_from
+from ebbgate.client.queries import lease_info, limit_info
+from ebbgate.core import views
+from ebbgate.core.book import Book
+from ebbgate.core.commands import Command, DeleteLimit, Done, PutLimit, Refused, Revoke
+from ebbgate.core.decay import parse_rate
+from ebbgate.errors import InvalidRequest, LeaseNotFound, LimitNotFound
+from ebbgate.wire import LeaseInfo, LimitInfo
+
+if TYPE_CHECKING:
+    from ebbgate.client.embedded.gate import EmbeddedGate
+
+STATES: Final = ("waiting", "held", "ended")
+
+
+def _new() -> str:
+    return str(uuid.uuid4())
+
+
+def _decay(slot_decay_per_second: float | str) -> float:
+    return parse_rate(slot_decay_per_second) if isinstance(slot_decay_per_second, str) else slot_decay_per_second
+
+
+class Management:
+    """What people and programs do with limits, beside using them."""
+
+    def __init__(self, url: str | None = None, api_key: str | None = None) -> None:
+        """Connect on first use; see the class."""
+        self.url = url or settings.url()
+        self._api_key = api_key or settings.api_key()
+        self._gate: EmbeddedGate | None = None
+
+    @property
+    def gate(self) -> "EmbeddedGate":
+        """The way to the store, opened on first use, and anew after a fork."""
+        gate = self._gate
+        if gate is None or not gate.is_mine():
+            gate = self._gate = gate_for(self.url)
+        return gate
+
+    def close(self) -> None:
+        """Release what this process still holds there and disconnect; the next use connects again."""
+        if self._gate is not None:
+            close_gate(self.url)
+            self._gate = None
+
+    def __enter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def create_limit(
+        self,
+        name: str,
+        limit: int,
+        *,
+        slot_decay_per_second: float | str = 0.0,
+        active: bool = True,
+        description: str = "",
+    ) -> LimitInfo:
+        """Create a limit.
+
+        Args:
+            name: 1 to 200 characters, none of them / \\ % & > < ? #.
+            limit: slots, 0 to 1,000,000,000; 0 lets nobody in.
+            slot_decay_per_second: 0, or 1e-9 to 1e6 slots that come back each second; or a rate like "60/hour".
+            active: False makes a limit that never blocks.
+            description: for people.
+
+        Raises:
+            LimitExists: there is one of this name.
+            InvalidLimit: a value is not allowed.
+        """
+        decay = _decay(slot_decay_per_second)
+        return self._put(PutLimit(_new(), "create", name, _new(), None, limit, decay, active, description))
+
+    def update_limit(
+        self,
+        name_or_id: str,
+        *,
+        name: str | None = None,
+        limit: int | None = None,
+        slot_decay_per_second: float | str | None = None,
+        active: bool | None = None,
+        description: str | None = None,
+    ) -> LimitInfo:
+        """Change what is given of a limit; holders, waiters and what is spent stay.
+
+        Args:
+            name_or_id: which limit.
+            name: its new name.
+            limit: slots; lowering it evicts nobody.
+            slot_decay_per_second: as in `create_limit`.
+            active: whether it is enforced.
+            description: for people.
+
+        Raises:
+            LimitNotFound: there is none of this name or id.
+            LimitExists: the new name is another limit's.
+            InvalidLimit: a value is not allowed.
+        """
+        decay = None if slot_decay_per_second is None else _decay(slot_decay_per_second)
+        return self._put(PutLimit(_new(), "update", name_or_id, "", name, limit, decay, active, description))
+
+    def put_limit(
+        self,
+        name: str,
+        limit: int,
+        *,
+        slot_decay_per_second: float | str = 0.0,
+        active: bool = True,
+        description: str = "",
+    ) -> LimitInfo:
+        """Create a limit of this name, or make the one that exists like this; see `create_limit`."""
+        decay = _decay(slot_decay_per_second)
+        return self._put(PutLimit(_new(), "put", name, _new(), None, limit, decay, active, description))
+
+    def _put(self, command: PutLimit) -> LimitInfo:
+        return self.read_limit(self._done(command).id)
+
+    def _done(self, command: Command) -> Done:
+        outcome = self.gate.call([command])[0]
+        if isinstance(outcome, Refused):
+            raise error_from(outcome)
+        assert isinstance(outcome, Done), f"a limit is not answered with {outcome!r}"
+        return outcome
+
+    def read_limit(self, name_or_id: str) -> LimitInfo:
+        """Return a limit and what is going on at it.
+
+        Raises:
+            LimitNotFound: there is none of this name or id.
+        """
+
+        def question(book: Book, now_us: int) -> LimitInfo:
+            view = views.limit(book, now_us, name_or_id)
+            if view is None:
+                raise LimitNotFound(name_or_id, suggestion=views.near_miss_of(book, name_or_id))
+            return limit_info(view)
+
+        return self.gate.read(question)
+
+    def list_limits(self, prefix: str = "") -> list[LimitInfo]:
+        """Return all limits whose name begins with `prefix`, by name."""
+        return self.gate.read(
+            lambda book, now_us: [limit_info(view) for view in views.limits(book, now_us, prefix=prefix)]
+        )
+
+    def delete_limit(self, name_or_id: str, *, force: bool = False) -> None:
+        """Delete a limit; with `force` also if it has holders or waiters.
+
+        Raises:
+            LimitNotFound: there is none of this name or id.
+            LimitInUse: it has holders or waiters; the error names them.
+        """
+        self._done(DeleteLimit(name_or_id, force))
+
+    def list_leases(self, limit: str | None = None, state: str | None = None) -> list[LeaseInfo]:
+        """Return held leases, then waiting ones in their order; of one limit or all, in one state or both.
+
+        Args:
+            limit: name or id.
+            state: "held", "waiting", or "ended" for those that ended last.
+
+        Raises:
+            LimitNotFound: there is no such limit.
+            InvalidRequest: there is no such state.
+        """
+        if state is not None and state not in STATES:
+            raise InvalidRequest(f"state must be one of {', '.join(STATES)}, got {state!r}")
+        limit_id = None if limit is None else self.read_limit(limit).id
+        if state == "ended":
+            return self._ended(limit_id)
+        return self.gate.read(
+            lambda book, now_us: [
+                lease_info(view) for view in views.leases(book, now_us, limit_id=limit_id, state=state)
+            ]
+        )
+
+    def _ended(self, limit_id: str | None) -> list[LeaseInfo]:
+        recent = self.gate.recent()
+
+        def question(book: Book, now_us: int) -> list[LeaseInfo]:
+            wanted = [lease for lease in recent if limit_id is None or limit_id in dict(lease.slots)]
+            return [lease_info(views.lease_view(book, now_us, lease)) for lease in wanted]
+
+        return self.gate.read(question)
+
+    def list_waiters(self, limit: str | None = None) -> list[LeaseInfo]:
+        """Return who waits, in order, with position, what it waits for, who holds that, and an estimate."""
+        return self.list_leases(limit, "waiting")
+
+    def read_lease(self, lease_id: str) -> LeaseInfo:
+        """Return one lease, held, waiting or recently ended.
+
+        Raises:
+            LeaseNotFound: no lease has this id, or it ended too long ago.
+        """
+
+        def question(book: Book, now_us: int) -> LeaseInfo | None:
+            lease = book.leases.get(lease_id)
+            return lease_info(views.lease_view(book, now_us, lease)) if lease else None
+
+        found = self.gate.read(question) or next((e for e in self._ended(None) if e.id == lease_id), None)
+        if found is None:
+            raise LeaseNotFound(lease_id)
+        return found
+
+    def revoke_lease(self, lease_id: str) -> None:
+        """Take a lease away: its slots pass on, its holder is told. A waiter is taken out of the queue.
+
+        Raises:
+            LeaseNotFound: no lease has this id, or it ended too long ago.
+        """
+        outcome = self.gate.call([Revoke(lease_id)])[0]
+        if isinstance(outcome, Refused):
+            raise error_from(outcome)

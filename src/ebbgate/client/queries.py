@@ -1,0 +1,64 @@
+"""Questions about limits and leases, answered by the book of a gate in the shapes that people see."""
+
+from ebbgate.client.lease import instant
+from ebbgate.core import views
+from ebbgate.core.book import Book
+from ebbgate.core.model import SECOND, Lease
+from ebbgate.core.views import LeaseView, LimitView
+from ebbgate.wire import HolderInfo, LeaseInfo, LimitInfo, SlotsInfo
+
+
+def limit_info(view: LimitView) -> LimitInfo:
+    """Return a limit in the shape that people see."""
+    limit = view.limit
+    return LimitInfo(
+        id=limit.id,
+        name=limit.name,
+        limit=limit.limit,
+        slot_decay_per_second=limit.slot_decay_per_second,
+        active=limit.active,
+        description=limit.description,
+        active_slots=view.active,
+        held_slots=view.held,
+        spent_slots=view.spent,
+        waiting=view.waiting,
+        created=instant(limit.created_us),
+        updated=instant(limit.updated_us),
+    )
+
+
+def lease_info(view: LeaseView) -> LeaseInfo:
+    """Return a lease in the shape that people see."""
+    lease, session, wait = view.lease, view.session, view.wait
+    was_granted = lease.at_us >= 0
+    return LeaseInfo(
+        id=lease.id,
+        state=lease.state,
+        kind=lease.kind,
+        limits=[SlotsInfo(name, slots) for name, slots in view.names],
+        holder=HolderInfo(
+            session=lease.session,
+            host=session.host if session else "",
+            pid=session.pid if session else 0,
+            labels={**(session.labels if session else {}), **lease.labels},
+            away_since=instant(session.away_us) if session and session.away_us >= 0 else None,
+        ),
+        priority=lease.priority,
+        arrival=lease.arrival,
+        asked=instant(lease.since_us),
+        granted=instant(lease.at_us) if was_granted else None,
+        expires=instant(lease.expires_us) if lease.state == "held" else None,
+        lease_duration_seconds=lease.duration_us / SECOND,
+        fencing_token=lease.token if was_granted else None,
+        ended=instant(lease.ended_us) if lease.ended_us >= 0 else None,
+        why=lease.why,
+        position=wait.position if wait else None,
+        lacks=list(wait.lacks) if wait else None,
+        blocked_by=list(wait.blocked_by) if wait else None,
+        estimate_seconds=wait.estimate_us / SECOND if wait and wait.estimate_us is not None else None,
+    )
+
+
+def ended_info(book: Book, lease: Lease) -> LeaseInfo:
+    """Return a lease out of the history, which the book has forgotten."""
+    return lease_info(views.lease_view(book, lease.ended_us, lease))

@@ -1,0 +1,49 @@
+"""Where the environment is read, and nowhere else but in `cli`."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from ebbgate.errors import InvalidRequest
+
+DEFAULT_PORT: Final = 4220
+
+
+def url() -> str:
+    """Return where to connect: `EBBGATE_URL`, or the file of this user on this machine."""
+    configured = os.environ.get("EBBGATE_URL")
+    return configured or f"sqlite:///{default_path()}"
+
+
+def configured_url() -> str | None:
+    """Return `EBBGATE_URL`, or None: cheaper than `url` for who asks at every call."""
+    return os.environ.get("EBBGATE_URL") or None
+
+
+def api_key() -> str | None:
+    """Return `EBBGATE_API_KEY`."""
+    return os.environ.get("EBBGATE_API_KEY") or None
+
+
+def default_path() -> Path:
+    """Return the file that all processes of this user on this machine share."""
+    if os.uname().sysname == "Darwin":
+        folder = Path.home() / "Library" / "Application Support"
+    else:
+        data_home = os.environ.get("XDG_DATA_HOME", "")
+        folder = Path(data_home) if data_home.startswith("/") else Path.home() / ".local" / "share"
+    return folder / "ebbgate" / "ebbgate.db"
+
+
+def connect_timeout_seconds() -> float:
+    """Return how long to try when nothing was ever answered: `EBBGATE_CONNECT_TIMEOUT`, 30 s by default."""
+    configured = os.environ.get("EBBGATE_CONNECT_TIMEOUT")
+    if not configured:
+        return 30.0
+    try:
+        seconds = float(configured)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86_400:
+        raise InvalidRequest(f"EBBGATE_CONNECT_TIMEOUT must be seconds from 0 to 86400, got {configured!r}")
+    return seconds

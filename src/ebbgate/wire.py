@@ -1,0 +1,66 @@
+"""The shapes in which limits and leases are shown: by Python, by `--output json`, by REST. One for each concept.
+
+Instants are RFC 3339 UTC, durations are seconds.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+
+class LimitInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit and what is going on at it."""
+
+    id: str
+    name: str
+    limit: int  # slots
+    slot_decay_per_second: float
+    active: bool
+    description: str
+    active_slots: int  # held, and spent rounded up
+    held_slots: int
+    spent_slots: float  # that time has not brought back yet
+    waiting: int  # leases in the queue
+    created: datetime
+    updated: datetime
+
+
+class SlotsInfo(msgspec.Struct, frozen=True):
+    """How many slots of which limit."""
+
+    name: str
+    slots: int
+
+
+class HolderInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds a lease, or waits."""
+
+    session: str
+    host: str
+    pid: int
+    labels: dict[str, str]
+    away_since: datetime | None = None
+
+
+class LeaseInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One acquisition, from asking to ending; the last four fields only while it waits."""
+
+    id: str
+    state: Literal["waiting", "held", "ended"]
+    kind: Literal["hold", "spend"]
+    limits: list[SlotsInfo]
+    holder: HolderInfo
+    priority: int
+    arrival: int
+    asked: datetime
+    granted: datetime | None = None
+    expires: datetime | None = None
+    lease_duration_seconds: float = 0.0
+    fencing_token: int | None = None
+    ended: datetime | None = None
+    why: str = ""
+    position: int | None = None  # 1: next
+    lacks: list[str] | None = None  # the limits it waits for
+    blocked_by: list[str] | None = None  # ids of leases that hold what it lacks, the soonest to expire first
+    estimate_seconds: float | None = None  # None: nobody can tell
