@@ -13,7 +13,7 @@ from ebbgate.client.lease import Lease
 from ebbgate.client.management import Management
 from ebbgate.client.terms import Names, OnUnavailable, Seconds, Terms, hold_terms, spend_terms
 from ebbgate.client.waiting import Waiter
-from ebbgate.core.commands import Release
+from ebbgate.core.commands import Acquire, Release
 from ebbgate.errors import ServerUnavailable, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def run(flow: Flow[T], gate: "EmbeddedGate") -> T:
             try:
                 reply: object
                 if isinstance(want, Ask):
-                    waiter = Waiter(want.command.id) if want.waits else None
+                    waiter = Waiter(want.command.id) if want.waits and isinstance(want.command, Acquire) else None
                     reply = gate.call((want.command,), waiter)[0]
                 elif isinstance(want, Wait):
                     assert waiter is not None, "only what was asked for can be waited for"
@@ -49,7 +49,8 @@ def run(flow: Flow[T], gate: "EmbeddedGate") -> T:
                     reply = gate.sizes(want.names)
                 else:
                     assert isinstance(want, Pause)
-                    reply = time.sleep(want.duration_us / 1_000_000)
+                    time.sleep(want.duration_us / 1_000_000)
+                    reply = None
             except BaseException as error:  # noqa: BLE001 - the flow decides what becomes of it
                 want = flow.throw(error)
             else:

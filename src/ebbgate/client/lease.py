@@ -101,6 +101,11 @@ class Lease:
             return True
         return False
 
+    @property
+    def why(self) -> str:
+        """Why it was lost; "" as long as it is not known to be."""
+        return self._why
+
     def raise_if_lost(self) -> None:
         """Raise `LeaseLost` if the slots may be somebody else's by now."""
         if self.lost:

@@ -45,6 +45,10 @@ class Management:
             gate = self._gate = gate_for(self.url)
         return gate
 
+    def open_gate(self) -> "EmbeddedGate | None":
+        """Return the gate if it is open already."""
+        return self._gate if self._gate is not None and self._gate.is_mine() else None
+
     def close(self) -> None:
         """Release what this process still holds there and disconnect; the next use connects again."""
         if self._gate is not None:

@@ -68,13 +68,12 @@ def hold_terms(
         InvalidRequest: one has a wrong type or is out of its range; the message names it.
         InvalidLimit: a name could not be the name of any limit.
     """
-    duration = lease_duration if lease_duration is not None else 300
     return Terms(
         wanted(names, occupy) if names else (),
         False,
         _timeout_us(timeout_seconds),
         _max_retries(max_retries),
-        _microseconds("lease_duration", duration),
+        _microseconds("lease_duration", lease_duration),
         bool(strict),
         bool(strict if raise_on_lease_renewal_failure is None else raise_on_lease_renewal_failure),
         bool(suppress_warnings),
@@ -103,14 +102,14 @@ def spend_terms(
     )
 
 
-def _microseconds(argument: str, value: Seconds) -> int:
+def _microseconds(argument: str, value: object) -> int:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
         raise InvalidRequest(f"{argument} must be a number of seconds or a timedelta, got {value!r}")
     return round(seconds * SECOND)
 
 
-def _timeout_us(timeout_seconds: Seconds | None) -> int | None:
+def _timeout_us(timeout_seconds: object) -> int | None:
     if timeout_seconds is None or timeout_seconds == math.inf:
         return None
     timeout_us = _microseconds("timeout_seconds", timeout_seconds)
@@ -119,7 +118,7 @@ def _timeout_us(timeout_seconds: Seconds | None) -> int | None:
     return min(timeout_us, round(_TIMEOUT_MAX_SECONDS * SECOND))
 
 
-def _max_retries(max_retries: int | None) -> int | None:
+def _max_retries(max_retries: object) -> int | None:
     if max_retries is None:
         return None
     if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
@@ -127,7 +126,7 @@ def _max_retries(max_retries: int | None) -> int | None:
     return max_retries
 
 
-def _labels(labels: Mapping[str, str] | None, holder: object) -> Mapping[str, str] | None:
+def _labels(labels: object, holder: object) -> Mapping[str, str] | None:
     """Return the labels of a lease; a `holder` as other systems give it is kept as labels."""
     if labels is not None and not isinstance(labels, Mapping):
         raise InvalidRequest(f"labels must be a mapping of text to text, got {labels!r}")

@@ -7,8 +7,8 @@ Known limit: one book decides for all limits of a namespace, one command after t
 """
 
 import heapq
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from ebbgate.core import leasing, managing, sessions
 from ebbgate.core.commands import (
@@ -30,19 +30,6 @@ from ebbgate.core.model import REMEMBERED_US, Head, Settings, Stored
 
 FORGOTTEN_MAX: Final = 64
 """How many ended leases one decision forgets at most, so that none takes long."""
-
-_HANDLERS: Final[dict[type, Callable[[Any, Any], Outcome]]] = {
-    Acquire: leasing.acquire,
-    Renew: leasing.renew,
-    Release: leasing.release,
-    Revoke: leasing.revoke,
-    PutLimit: managing.put_limit,
-    DeleteLimit: managing.delete_limit,
-    Hello: sessions.hello,
-    Away: sessions.away,
-    Tick: sessions.tick,
-}
-
 
 class Decision(NamedTuple):
     """What one call of `Book.decide` did."""
@@ -85,13 +72,34 @@ class Book(Ledger):
             queue.settle(now_us, admit)
         outcomes: list[Outcome] = []
         for command in commands:
-            outcomes.append(_HANDLERS[type(command)](self, command))
+            outcomes.append(self._carry_out(command))
             if queue.unsettled():
                 queue.settle(now_us, admit)
         if self.endings and self.endings[0][0] + REMEMBERED_US <= now_us:
             self._forget()
         told, self.told = self.told, []
         return Decision(outcomes, told, self.collect(), Head(now_us, self.token, self.arrival))
+
+    def _carry_out(self, command: Command) -> Outcome:  # noqa: PLR0911 - one line a command
+        match command:
+            case Acquire():
+                return leasing.acquire(self, command)
+            case Release():
+                return leasing.release(self, command)
+            case Renew():
+                return leasing.renew(self, command)
+            case Tick():
+                return sessions.tick(self, command)
+            case Hello():
+                return sessions.hello(self, command)
+            case Away():
+                return sessions.away(self, command)
+            case Revoke():
+                return leasing.revoke(self, command)
+            case PutLimit():
+                return managing.put_limit(self, command)
+            case DeleteLimit():
+                return managing.delete_limit(self, command)
 
     def rollback(self) -> None:
         """Undo the last decision: it was not committed."""

@@ -43,7 +43,7 @@ def wanted(names: str | list[str] | tuple[str, ...] | Mapping[str, int], occupy:
     return tuple(sorted(asked.items()))
 
 
-def _occupied(slots: int) -> int:
+def _occupied(slots: object) -> int:
     if isinstance(slots, bool) or not isinstance(slots, int):
         raise InvalidRequest(f"occupy must be a whole number of slots, got {slots!r}")
     if not 1 <= slots <= LIMIT_MAX:
@@ -110,7 +110,8 @@ class Acquire:
 
     def __post_init__(self) -> None:
         """Refuse nonsense."""
-        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+        priority: object = self.priority
+        if isinstance(priority, bool) or not isinstance(priority, int):
             raise InvalidRequest(f"priority must be a whole number, got {self.priority!r}")
         if not -PRIORITY_MAX <= self.priority <= PRIORITY_MAX:
             raise InvalidRequest(
@@ -172,9 +173,9 @@ class DeleteLimit:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed: expire what is due."""
+    """Time has passed: carry out what is due."""
 
-    expire: bool = True  # False within the recovery grace
+    expire: bool = True  # False within the recovery grace: nobody is expired or given up
 
 
 Command = Hello | Away | Acquire | Renew | Release | Revoke | PutLimit | DeleteLimit | Tick

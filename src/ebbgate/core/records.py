@@ -7,8 +7,8 @@ Known limit: the indexes are never stored; loading costs time for each live reco
 """
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 from ebbgate.core.model import Head, Lease, Limit, ManagementRequest, Meter, Record, Session, Settings, Stored
@@ -41,9 +41,9 @@ class Records:
         self.expiries: list[tuple[int, str]] = []
         self.attends: list[tuple[int, str]] = []
         self.aways: list[tuple[int, str]] = []
-        self.endings: deque[tuple[int, str, str]] = deque()  # (when, kind, id), forgotten in this order
+        self.endings: list[tuple[int, str, str]] = []  # heap of (when, kind, id): forgotten in this order
         self._holding = 0
-        self._journal: list[tuple[Callable[..., None], tuple[object, ...]]] = []
+        self._journal: list[Callable[[], None]] = []
         self._touched: dict[str, Lease] = {}
         self._changed: dict[tuple[str, str], None] = {}
 
@@ -62,8 +62,8 @@ class Records:
 
     def rollback(self) -> None:
         """Undo the last decision: it was not committed."""
-        for undo, arguments in reversed(self._journal):
-            undo(*arguments)
+        for undo in reversed(self._journal):
+            undo()
         self.confirm(self.head)
 
     def collect(self) -> list[Stored]:
@@ -71,6 +71,8 @@ class Records:
         changes: list[Stored] = []
         gone: list[Stored] = []
         for kind, record_id in self._changed:
+            if kind == "lease" and record_id in self._touched:
+                continue  # it changed, and was forgotten at once
             record = self._find(kind, record_id)
             (gone if record is None else changes).append(Stored(kind, record_id, record, record is not None))
         for lease in self._touched.values():
@@ -100,9 +102,13 @@ class Records:
         self._set_head(head)
 
     def apply(self, head: Head, records: Iterable[Stored]) -> None:
-        """Take in what other processes committed, in the order of their commits."""
+        """Take in what other processes committed, in the order of their commits.
+
+        Limits come first and go last, so that every lease finds those it names, even where only the newest
+        state of each record is told.
+        """
         assert not self._journal, "a decision is under way: confirm or undo it first"
-        for stored in records:
+        for stored in sorted(records, key=_apply_order):
             self._take_in(stored)
         self._set_head(head)
 
@@ -129,6 +135,8 @@ class Records:
         lease = self.leases.get(lease_id)
         if lease is not None:
             self.unindex(lease)
+            if record is not None and record.arrival != lease.arrival:
+                lease = None  # its id was forgotten, and used again
         if record is None:
             self.leases.pop(lease_id, None)
             return
@@ -142,6 +150,14 @@ class Records:
 
     def index(self, lease: Lease) -> None:
         """Enter a lease into the indexes its state calls for."""
+        if lease.state == "ended":
+            heapq.heappush(self.endings, (lease.ended_us, "lease", lease.id))
+            return
+        mine = self.by_session.get(lease.session)
+        if mine is None:
+            self.by_session[lease.session] = {lease.id}
+        else:
+            mine.add(lease.id)
         if lease.state == "held":
             lives = self.lives
             for limit_id, slots in lease.slots:
@@ -152,18 +168,10 @@ class Records:
                     self.queue.shrunk(live)
             self._holding += 1
             self.expect(lease)
-        elif lease.state == "waiting":
+        else:
             self.queue.enter(lease)
             if lease.attend_due_us >= 0:
                 heapq.heappush(self.attends, (lease.attend_due_us, lease.id))
-        else:
-            self.endings.append((lease.ended_us, "lease", lease.id))
-            return
-        mine = self.by_session.get(lease.session)
-        if mine is None:
-            self.by_session[lease.session] = {lease.id}
-        else:
-            mine.add(lease.id)
 
     def unindex(self, lease: Lease) -> None:
         """Take a lease out of the indexes, before it changes."""
@@ -201,7 +209,7 @@ class Records:
         """Note a lease as changed, before it is."""
         if lease.id not in self._touched:
             self._touched[lease.id] = lease
-            self._journal.append((self._restore_lease, (lease, lease.saved())))
+            self._journal.append(partial(self._restore_lease, lease, lease.saved()))
 
     def _restore_lease(self, lease: Lease, saved: tuple[object, ...]) -> None:
         if lease.id in self.leases:
@@ -215,7 +223,7 @@ class Records:
         self.arrival = lease.arrival
         self.leases[lease.id] = lease
         self._touched[lease.id] = lease
-        self._journal.append((self._drop_lease, (lease,)))
+        self._journal.append(partial(self._drop_lease, lease))
 
     def _drop_lease(self, lease: Lease) -> None:
         if self.leases.pop(lease.id, None) is not None:
@@ -224,7 +232,7 @@ class Records:
     def forget_lease(self, lease_id: str) -> None:
         """Remove the last trace of a lease that ended long ago."""
         lease = self.leases.pop(lease_id)
-        self._journal.append((self._restore_lease, (lease, lease.saved())))
+        self._journal.append(partial(self._restore_lease, lease, lease.saved()))
         self._changed["lease", lease_id] = None
 
     def mark_overtaken(self, lease: Lease, since_us: int) -> None:
@@ -241,7 +249,7 @@ class Records:
         """Set or remove a limit."""
         if limit is None:
             self.put_meter(limit_id, None)
-        self._journal.append((self._place_limit, (limit_id, self.limits.get(limit_id))))
+        self._journal.append(partial(self._place_limit, limit_id, self.limits.get(limit_id)))
         self._changed["limit", limit_id] = None
         self._place_limit(limit_id, limit)
 
@@ -256,16 +264,16 @@ class Records:
         self.limits[limit_id] = limit
         if live is None:
             live = self.lives[limit_id] = Live(limit)
-        live.limit = limit
+        before, live.limit = live.limit, limit
         self.names[limit.name] = live
-        self.queue.gained(live)
-        self.queue.shrunk(live)
+        if (before.limit, before.active) != (limit.limit, limit.active):
+            self.queue.reconsider(live)
 
     def put_meter(self, limit_id: str, meter: Meter | None) -> None:
         """Set or remove the meter of a limit."""
         live = self.lives[limit_id]
         if ("meter", limit_id) not in self._changed:
-            self._journal.append((self._place_meter, (limit_id, live.meter)))
+            self._journal.append(partial(self._place_meter, limit_id, live.meter))
             self._changed["meter", limit_id] = None
         self._place_meter(limit_id, meter)
 
@@ -273,13 +281,16 @@ class Records:
         live = self.lives.get(limit_id)
         if live is None:
             return  # its limit is gone
-        live.meter = meter
-        self.queue.gained(live)
-        self.queue.shrunk(live)
+        before, live.meter = live.meter, meter
+        if before is None or meter is None:
+            self.queue.reconsider(live)  # what is kept of a metered limit is another matter
+        else:
+            self.queue.gained(live)
+            self.queue.shrunk(live)
 
     def put_session(self, session_id: str, session: Session | None) -> None:
         """Set or remove a session."""
-        self._journal.append((self._place_session, (session_id, self.sessions.get(session_id))))
+        self._journal.append(partial(self._place_session, session_id, self.sessions.get(session_id)))
         self._changed["session", session_id] = None
         self._place_session(session_id, session)
 
@@ -293,7 +304,7 @@ class Records:
 
     def put_request(self, request_id: str, request: ManagementRequest | None) -> None:
         """Remember a change of a limit, or forget it."""
-        self._journal.append((self._place_request, (request_id, self.requests.get(request_id))))
+        self._journal.append(partial(self._place_request, request_id, self.requests.get(request_id)))
         self._changed["request", request_id] = None
         self._place_request(request_id, request)
 
@@ -302,7 +313,7 @@ class Records:
             self.requests.pop(request_id, None)
             return
         self.requests[request_id] = request
-        self.endings.append((request.at_us, "request", request_id))
+        heapq.heappush(self.endings, (request.at_us, "request", request_id))
 
 
 def _of(kind: type[R], record: Record | None) -> R | None:
@@ -313,6 +324,11 @@ def _of(kind: type[R], record: Record | None) -> R | None:
 def _load_order(stored: Stored) -> tuple[int, int]:
     """Limits before what belongs to them, leases by arrival, so that queues fill from the back."""
     if isinstance(stored.record, Lease):
-        ended = stored.record.state == "ended"
-        return (2, stored.record.ended_us if ended else stored.record.arrival)
+        return (2, stored.record.arrival)
     return (0 if stored.kind == "limit" else 1, 0)
+
+
+def _apply_order(stored: Stored) -> int:
+    if stored.kind == "limit":
+        return 0 if stored.keep else 2
+    return 1

@@ -259,7 +259,11 @@ class EmbeddedGate:
         try:
             self.call((command,), patience_us=GIVE_BACK_US)
         except EbbgateError:
-            self.renewer.release_later(command, self.clock() + LATER_US)
+            self.renewer.release_later(command, self.later_us())
+
+    def later_us(self) -> int:
+        """Return until when a release that fails now is worth retrying, by the local clock."""
+        return self.clock() + LATER_US
 
     def is_mine(self) -> bool:
         """Tell whether this process opened the gate, and did not inherit it by a fork."""
