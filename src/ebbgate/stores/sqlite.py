@@ -7,34 +7,28 @@ Known limits: the file must lie on a local disk; with `durability="normal"` a po
 process) may take back the last commits, never half of one.
 """
 
-import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from threading import Lock
-from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
+from typing import Any, Final, Literal
 
 import apsw
 import msgspec
 
 from ebbgate.core.model import Head, Lease
 from ebbgate.errors import StoreUnavailable
-from ebbgate.stores.base import EMPTY, PATIENCE_US, Busy, Conflict, Delta, Row, Snapshot, TooOld, Version
+from ebbgate.stores.base import EMPTY, PATIENCE_US, Conflict, Delta, Row, Snapshot, TooOld, Version
 from ebbgate.stores.history import LOG_MAX, ended_leases
+from ebbgate.stores.sqlite_checkpoint import Checkpointer
 from ebbgate.stores.sqlite_clock import Anchor, Clocks, read_anchor, superseded
-from ebbgate.stores.sqlite_errors import unavailable
+from ebbgate.stores.sqlite_guard import Guard
 from ebbgate.stores.sqlite_lock import FileLock
-from ebbgate.stores.sqlite_schema import check_library, connect, prepare
+from ebbgate.stores.sqlite_schema import beside, check_library, open_file
 
 Durability = Literal["normal", "full"]
-P = ParamSpec("P")
-T = TypeVar("T")
 
 PRUNE_EVERY: Final = 256
 """Every so many commits the log is cut back to its length."""
-
-_PAUSE_MIN_S: Final = 50e-6
-_PAUSE_MAX_S: Final = 2e-3
 
 _LoggedRow = tuple[str, str, bool, msgspec.Raw]
 _NULL: Final = msgspec.Raw(b"null")
@@ -85,33 +79,25 @@ class SqliteStore:
         self.path = path.absolute()
         self._keep = keep
         self._clocks = clocks or Clocks()
-        self._pid = os.getpid()
-        self._mutex = Lock()
-        self._connection: apsw.Connection | None = None
         self._newest = EMPTY
         self._data_version = -1
-        self._connection, self._anchor = self._open(durability, patience_us)
+        self._guard = Guard(self.path, partial(open_file, synchronous=durability.upper()), patience_us)
+        self._run = self._guard.run
+        try:
+            self._turn = FileLock(beside(self.path, "lock"))
+            self._checkpointer = Checkpointer(self.path)
+            self._anchor = self._run(patience_us, self._start)
+        except BaseException:
+            self._guard.close()
+            raise
         self._monotonic_us = self._clocks.monotonic_us
         self._ahead_us = self._anchor.ahead_us
-        self._turn = FileLock(self.path.with_name(self.path.name + "-lock"))
-        self._run(patience_us, self._newest_of)
 
-    def _open(self, durability: Durability, patience_us: int) -> tuple[apsw.Connection, Anchor]:
-        connection: apsw.Connection | None = None
-
-        def attempt() -> tuple[apsw.Connection, Anchor]:
-            nonlocal connection
-            if connection is None:
-                connection = connect(self.path)
-            prepare(connection, self.path, synchronous=durability.upper())
-            return connection, read_anchor(connection, self._clocks, self.path)
-
-        try:
-            return _patiently(self.path, patience_us, attempt)
-        except BaseException:
-            if connection is not None:
-                connection.close()
-            raise
+    def _start(self, cursor: apsw.Cursor) -> Anchor:
+        self._anchor = read_anchor(cursor, self._clocks, self.path)
+        self._newest_of(cursor)
+        cursor.connection.set_wal_hook(self._checkpointer.grew)
+        return self._anchor
 
     # --- the contract
 
@@ -166,57 +152,21 @@ class SqliteStore:
 
     def close(self) -> None:
         """See `Store.close`."""
-        if self._pid != os.getpid():
-            return
-        with self._mutex:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-                self._turn.close()
+        self._checkpointer.close()
+        self._guard.close()
+        self._turn.close()
 
     def abandon(self) -> None:
-        """See `EmbeddedStore.abandon`."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            _abandoned.append(connection)
-            self._turn.close()
+        """See `EmbeddedStore.abandon`. Python's own fork does it by itself."""
+        self._guard.abandon()
+        self._turn.close()
 
-    # --- one transaction each, on a connection that nobody else uses meanwhile
-
-    def _run(
-        self,
-        patience_us: int,
-        work: Callable[Concatenate[apsw.Connection, P], T],
-        *arguments: P.args,
-        **named: P.kwargs,
-    ) -> T:
-        if os.getpid() != self._pid:
-            raise StoreUnavailable(
-                f"the store {self.path} was opened before a fork; open it again in the child"
-            )
-        with self._mutex:
-            connection = self._connection
-            if connection is None:
-                raise StoreUnavailable(f"the store {self.path} was closed; open it again")
-            try:
-                return work(connection, *arguments, **named)
-            except apsw.BusyError:
-                if patience_us <= 0:
-                    raise Busy from None
-            except apsw.Error as error:
-                raise unavailable(error, self.path) from error
-        return _patiently(self.path, patience_us, self._again, work, arguments)
-
-    def _again(self, work: Callable[..., T], arguments: tuple[object, ...]) -> T:
-        with self._mutex:
-            if self._connection is None:
-                raise StoreUnavailable(f"the store {self.path} was closed; open it again")
-            return work(self._connection, *arguments)
+    # --- one transaction each, on a cursor that nobody else uses meanwhile
 
     def _commit(
-        self, connection: apsw.Connection, base: Version, tag: str, head: Head, rows: Sequence[Row]
+        self, cursor: apsw.Cursor, base: Version, tag: str, head: Head, rows: Sequence[Row]
     ) -> Version:
-        execute = connection.execute
+        execute = cursor.execute
         number = base.number + 1
         logged = _encode_rows(
             [
@@ -230,7 +180,7 @@ class SqliteStore:
                 execute(_LOG, (tag, head.instant_us, head.token, head.arrival, logged, base.number, base.tag))
             except apsw.ConstraintError:  # the number is taken
                 raise Conflict from None
-            if not connection.changes():  # the base is not there
+            if not cursor.connection.changes():  # the base is not there
                 raise Conflict
             for kind, record_id, body, keep in rows:
                 if keep:
@@ -242,51 +192,53 @@ class SqliteStore:
                 execute("DELETE FROM log WHERE version < ?", (number - self._keep,))
             execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:
+            if cursor.connection.in_transaction:
                 execute("ROLLBACK")
             raise
+        if self._checkpointer.due:
+            self._checkpointer.wake()
         self._newest = made = Version(number, tag)
         return made
 
-    def _check(self, connection: apsw.Connection, base: Version) -> Version:
-        if self._moved(connection, base) and self._newest_of(connection) != base:
+    def _check(self, cursor: apsw.Cursor, base: Version) -> Version:
+        if self._moved(cursor, base) and self._newest_of(cursor) != base:
             raise Conflict
         return base
 
-    def _moved(self, connection: apsw.Connection, version: Version) -> bool:
-        return version != self._newest or connection.execute("PRAGMA data_version").get != self._data_version
+    def _moved(self, cursor: apsw.Cursor, version: Version) -> bool:
+        return version != self._newest or cursor.execute("PRAGMA data_version").get != self._data_version
 
-    def _newest_of(self, connection: apsw.Connection) -> Version:
-        seen = connection.execute("PRAGMA data_version").get
-        newest: Any = connection.execute(_NEWEST).fetchone()
-        self._look(connection, seen, newest)
+    def _newest_of(self, cursor: apsw.Cursor) -> Version:
+        seen = cursor.execute("PRAGMA data_version").get
+        newest: Any = cursor.execute(_NEWEST).fetchone()
+        self._look(cursor, seen, newest)
         return self._newest
 
-    def _load(self, connection: apsw.Connection) -> Snapshot:
-        seen = connection.execute("PRAGMA data_version").get
-        with connection:
-            newest: Any = connection.execute(_NEWEST).fetchone()
+    def _load(self, cursor: apsw.Cursor) -> Snapshot:
+        seen = cursor.execute("PRAGMA data_version").get
+        with cursor.connection:
+            newest: Any = cursor.execute(_NEWEST).fetchone()
             rows = [
                 Row(kind, record_id, body.encode())
-                for kind, record_id, body in connection.execute("SELECT kind, id, body FROM record")
+                for kind, record_id, body in cursor.execute("SELECT kind, id, body FROM record")
             ]
-        self._look(connection, seen, newest)
+        self._look(cursor, seen, newest)
         return Snapshot(self._newest, Head(*newest[2:5]), rows)
 
-    def _changes_since(self, connection: apsw.Connection, version: Version) -> Delta:
-        seen = connection.execute("PRAGMA data_version").get
-        log: list[Any] = connection.execute(_SINCE, (version.number,)).fetchall()
+    def _changes_since(self, cursor: apsw.Cursor, version: Version) -> Delta:
+        seen = cursor.execute("PRAGMA data_version").get
+        log: list[Any] = cursor.execute(_SINCE, (version.number,)).fetchall()
         if not log or log[0][1] != version.tag or log[0][0] != version.number:
             raise TooOld
         rows = [row for entry in log[1:] for row in self._rows_of(entry[5])]
         newest = log[-1]
-        self._look(connection, seen, newest)
+        self._look(cursor, seen, newest)
         return Delta(self._newest, Head(*newest[2:5]), rows)
 
-    def _look(self, connection: apsw.Connection, data_version: int, newest: Sequence[Any]) -> None:
+    def _look(self, cursor: apsw.Cursor, data_version: int, newest: Sequence[Any]) -> None:
         """Remember what was newest when SQLite said `data_version`, or later."""
         if data_version != self._data_version:
-            if connection.execute("SELECT max(number) FROM boot").get != self._anchor.number:
+            if cursor.execute("SELECT max(number) FROM boot").get != self._anchor.number:
                 raise superseded(self.path)
             self._data_version = data_version
         self._newest = Version(*newest[:2])
@@ -303,9 +255,9 @@ class SqliteStore:
             for kind, record_id, keep, body in entries
         ]
 
-    def _find(self, connection: apsw.Connection, tag: str, base: Version) -> Version | None:
+    def _find(self, cursor: apsw.Cursor, tag: str, base: Version) -> Version | None:
         made = Version(base.number + 1, tag)
-        row: Any = connection.execute(
+        row: Any = cursor.execute(
             "SELECT (SELECT min(version) FROM log), EXISTS (SELECT 1 FROM log WHERE version = ? AND tag = ?)",
             made,
         ).fetchone()
@@ -316,32 +268,10 @@ class SqliteStore:
             raise TooOld
         return None
 
-    def _recent(self, connection: apsw.Connection, limit: int) -> list[Lease]:
-        log = connection.execute("SELECT rows FROM log ORDER BY version DESC")
+    def _recent(self, cursor: apsw.Cursor, limit: int) -> list[Lease]:
+        log = cursor.connection.cursor()
         try:
+            log.execute("SELECT rows FROM log ORDER BY version DESC")
             return ended_leases((self._rows_of(rows) for (rows,) in log), limit)
         finally:
             log.close()
-
-
-_abandoned: list[apsw.Connection] = []
-"""Inherited by a fork: never closed, since closing would drop the locks of others."""
-
-
-def _patiently(
-    path: Path, patience_us: int, work: Callable[P, T], *arguments: P.args, **named: P.kwargs
-) -> T:
-    """Do `work` again and again while others keep the file locked."""
-    deadline = time.monotonic() + patience_us / 1e6
-    pause = _PAUSE_MIN_S
-    while True:
-        try:
-            return work(*arguments, **named)
-        except apsw.BusyError as error:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise unavailable(error, path) from error
-        except apsw.Error as error:
-            raise unavailable(error, path) from error
-        time.sleep(min(pause, left))
-        pause = min(pause * 2, _PAUSE_MAX_S)

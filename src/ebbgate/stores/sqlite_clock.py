@@ -65,37 +65,37 @@ class Anchor(NamedTuple):
     version: int  # the last commit of the boots before
 
 
-def read_anchor(connection: apsw.Connection, clocks: Clocks, path: Path) -> Anchor:
+def read_anchor(cursor: apsw.Cursor, clocks: Clocks, path: Path) -> Anchor:
     """Return the anchor of the present boot; the first process after a boot sets it.
 
     Raises:
         StoreUnavailable: another kernel has used the file since this machine was booted.
     """
     boot = clocks.boot_id()
-    anchor = _find(connection, boot, path)
+    anchor = _find(cursor, boot, path)
     if anchor is not None:
         return anchor
-    connection.execute("BEGIN IMMEDIATE")
+    cursor.execute("BEGIN IMMEDIATE")
     try:
-        anchor = _find(connection, boot, path)
+        anchor = _find(cursor, boot, path)
         if anchor is None:
             # Never back behind a committed instant; else the wall clock, which knows how long it was off.
-            connection.execute(
+            cursor.execute(
                 "INSERT INTO boot (id, wall_us, monotonic_us, version) "
                 "SELECT ?, max(?, instant_us), ?, version FROM log ORDER BY version DESC LIMIT 1",
                 (boot, clocks.wall_us(), clocks.monotonic_us()),
             )
-            anchor = _find(connection, boot, path)
-        connection.execute("COMMIT")
+            anchor = _find(cursor, boot, path)
+        cursor.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        cursor.execute("ROLLBACK")
         raise
     assert anchor is not None, "the boot was inserted a moment ago"
     return anchor
 
 
-def _find(connection: apsw.Connection, boot: str, path: Path) -> Anchor | None:
-    row = connection.execute(
+def _find(cursor: apsw.Cursor, boot: str, path: Path) -> Anchor | None:
+    row = cursor.execute(
         "SELECT number, wall_us - monotonic_us, version, (SELECT max(number) FROM boot) "
         "FROM boot WHERE id = ?",
         (boot,),

@@ -51,6 +51,14 @@ def unavailable(error: apsw.Error, path: Path) -> StoreUnavailable:
     return StoreUnavailable(f"the store {path} cannot be used (SQLite says: {_said(error)})")
 
 
+def no_access(error: OSError, path: Path) -> StoreUnavailable:
+    """Return what to raise from `error`, which the system raised about the file or folder of a store."""
+    return StoreUnavailable(
+        f"the store {path} cannot be made ({error.strerror}); "
+        "its folder must exist, or be possible to make, and be writable for this user"
+    )
+
+
 def _said(error: apsw.Error) -> str:
     name = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", -1), type(error).__name__)
     return f"{error}, {name}"

@@ -17,11 +17,13 @@ from typing import Final
 import apsw
 
 from ebbgate.errors import StoreUnavailable
+from ebbgate.stores.sqlite_errors import no_access
 
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 PAGE_SIZE: Final = 4096
 APPLICATION_ID: Final = int.from_bytes(b"ebbg")
+LOG_BYTES_MAX: Final = 64 << 20  # a log file that grew beyond this is cut when it starts over
 SQLITE_MIN: Final = (3, 51, 3)
 
 _SCHEMA: Final = Path(__file__).parent / "schema" / "sqlite"
@@ -44,6 +46,11 @@ def check_library(version: str) -> None:
         )
 
 
+def beside(path: Path, what: str) -> Path:
+    """Return the path of a file of `what` beside the store at `path`."""
+    return path.with_name(f"{path.name}-{what}")
+
+
 @cache
 def migrations() -> tuple[str, ...]:
     """Return the steps from an empty file to the newest schema."""
@@ -52,11 +59,12 @@ def migrations() -> tuple[str, ...]:
     return tuple(file.read_text(encoding="utf-8") for file in files)
 
 
-def connect(path: Path) -> apsw.Connection:
-    """Open the file at `path`, made with its folder if missing, for this user alone.
+def open_file(path: Path, *, synchronous: str) -> apsw.Connection:
+    """Open the file at `path`, made with its folder if missing, for this user alone, with the newest schema.
 
     Raises:
-        StoreUnavailable: there is something else at `path`, or it cannot be made.
+        StoreUnavailable: there is something else at `path`, it cannot be made, or it belongs to another program
+            or to a newer ebbgate.
         apsw.Error: see `sqlite_errors`.
     """
     with _creating:
@@ -64,11 +72,14 @@ def connect(path: Path) -> apsw.Connection:
             path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             _create(path)
         except OSError as error:
-            raise StoreUnavailable(
-                f"the store {path} cannot be made ({error.strerror}); "
-                "its folder must exist, or be possible to make, and be writable for this user"
-            ) from error
-        return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+            raise no_access(error, path) from error
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        _prepare(connection, path, synchronous)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _create(path: Path) -> None:
@@ -83,13 +94,7 @@ def _create(path: Path) -> None:
             raise StoreUnavailable(f"the store {path} is {what}; name a file, such as {path}/ebbgate.db")
 
 
-def prepare(connection: apsw.Connection, path: Path, *, synchronous: str) -> None:
-    """Set up a fresh connection and bring its file to the newest schema.
-
-    Raises:
-        StoreUnavailable: the file belongs to another program or to a newer ebbgate.
-        apsw.Error: see `sqlite_errors`.
-    """
+def _prepare(connection: apsw.Connection, path: Path, synchronous: str) -> None:
     connection.set_busy_timeout(0)
     _check_owner(connection, path)
     connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
@@ -101,6 +106,7 @@ def prepare(connection: apsw.Connection, path: Path, *, synchronous: str) -> Non
         )
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
     connection.wal_autocheckpoint(0)
     _migrate(connection, path)
 

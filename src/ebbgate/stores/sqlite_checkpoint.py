@@ -1,0 +1,135 @@
+"""Putting the write-ahead log into the file, in a thread and a connection of its own.
+
+Measured with one lease a commit and no pause, on two cores: a passive pass never lets the log start over as
+long as somebody writes (1,500 MB after 5 s). So a log of more than 16 MB is finished while writers are kept out
+for a moment; it then stays under 50 MB at 40,000 commits a second, and neither the median (18 us) nor the 99th
+percentile (0.1 ms alone, 0.2 ms among two) of a commit changes.
+
+Known limit: while the process whose thread is at work is stopped, the log grows without bound.
+"""
+
+import threading
+import time
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from ebbgate.errors import StoreUnavailable
+from ebbgate.stores.base import Busy
+from ebbgate.stores.sqlite_guard import Guard
+from ebbgate.stores.sqlite_lock import FileLock
+from ebbgate.stores.sqlite_schema import PAGE_SIZE, beside, open_file
+
+START_BYTES: Final = 4 << 20
+"""From this size of the log on, there is something to do."""
+
+RESET_BYTES: Final = 16 << 20
+"""From this size on, writers are kept out until the log can start over."""
+
+_REST_S: Final = 0.02  # between two passes
+_IDLE_S: Final = 5.0  # without work, the thread ends
+_PAUSE_AFTER_TROUBLE_S: Final = 1.0
+_TURN_US: Final = 20_000
+_OPEN_US: Final = 1_000_000
+_TRIES: Final = 200  # to keep writers out, 0.1 ms apart
+
+
+class Checkpointer:
+    """What one process does for the log of a file. Among all processes, one at a time is at work."""
+
+    def __init__(self, path: Path, *, start_bytes: int = START_BYTES, reset_bytes: int = RESET_BYTES) -> None:
+        """Do nothing until the log of the file at `path` has `start_bytes`."""
+        self.path = path
+        self.due = False
+        self._start_pages = start_bytes // PAGE_SIZE
+        self._reset_pages = reset_bytes // PAGE_SIZE
+        self._mutex = threading.Lock()
+        self._wanted = threading.Event()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def grew(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        """Note the size of the log after a commit: what `set_wal_hook` calls."""
+        self.due = pages >= self._start_pages
+        return 0
+
+    def wake(self) -> None:
+        """See to it that the log is put into the file soon."""
+        if self._wanted.is_set():
+            return
+        with self._mutex:
+            self._wanted.set()
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(target=self._work, name="ebbgate-checkpoint", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._mutex:
+            self._closing.set()
+            self._wanted.set()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _work(self) -> None:
+        try:
+            self._passes()
+        except StoreUnavailable:
+            # Whoever commits meets the same trouble and is told. A commit after this pause starts anew.
+            self._closing.wait(_PAUSE_AFTER_TROUBLE_S)
+            with self._mutex:
+                self._wanted.clear()
+                self._thread = None
+
+    def _passes(self) -> None:
+        with ExitStack() as opened:
+            elected = opened.enter_context(closing(FileLock(beside(self.path, "checkpoint"))))
+            turn = opened.enter_context(closing(FileLock(beside(self.path, "lock"))))
+            guard = opened.enter_context(closing(Guard(self.path, _opened, _OPEN_US)))
+            while self._goes_on():
+                if elected.try_lock():
+                    try:
+                        _pass(guard, turn, self._reset_pages)
+                    finally:
+                        elected.unlock()
+                self._closing.wait(_REST_S)
+
+    def _goes_on(self) -> bool:
+        self._wanted.wait(_IDLE_S)
+        with self._mutex:
+            if self._wanted.is_set() and not self._closing.is_set():
+                self._wanted.clear()
+                return True
+            self._thread = None
+            return False
+
+
+def _pass(guard: Guard, turn: FileLock, reset_pages: int) -> None:
+    with suppress(Busy):  # somebody else is at it, or reads for long: the next pass will do
+        if guard.run(0, _checkpoint, apsw.SQLITE_CHECKPOINT_PASSIVE) < reset_pages:
+            return
+        has_turn = turn.lock(_TURN_US)
+        try:
+            guard.run(0, _checkpoint, apsw.SQLITE_CHECKPOINT_RESTART)
+        finally:
+            if has_turn:
+                turn.unlock()
+
+
+def _checkpoint(cursor: apsw.Cursor, mode: int) -> int:
+    pages, _done = cursor.connection.wal_checkpoint(mode=mode)
+    return pages
+
+
+def _opened(path: Path) -> apsw.Connection:
+    connection = open_file(path, synchronous="NORMAL")
+    connection.set_busy_handler(_keeps_trying)
+    return connection
+
+
+def _keeps_trying(tries: int) -> bool:
+    time.sleep(100e-6)
+    return tries < _TRIES
