@@ -31,6 +31,7 @@ from ebbgate.core.model import REMEMBERED_US, Head, Settings, Stored
 FORGOTTEN_MAX: Final = 64
 """How many ended leases one decision forgets at most, so that none takes long."""
 
+
 class Decision(NamedTuple):
     """What one call of `Book.decide` did."""
 
@@ -80,7 +81,7 @@ class Book(Ledger):
         told, self.told = self.told, []
         return Decision(outcomes, told, self.collect(), Head(now_us, self.token, self.arrival))
 
-    def _carry_out(self, command: Command) -> Outcome:  # noqa: PLR0911 - one line a command
+    def _carry_out(self, command: Command) -> Outcome:
         match command:
             case Acquire():
                 return leasing.acquire(self, command)

@@ -123,9 +123,9 @@ def out_of_session(ledger: Ledger, session_id: str, epoch: int) -> Refused | Non
 
 
 def _asked_again(ledger: Ledger, lease: Lease, command: Acquire) -> Outcome:
-    if lease.session != command.session or (lease.asked and lease.asked != command.slots):
-        return Refused("id_reused", {"lease_id": lease.id, "why": "is that of another acquisition"})
-    if (lease.kind == "spend") != command.spend and lease.asked:
+    cancelled_before = not lease.asked and lease.why == "cancelled"
+    same = lease.asked == command.slots and (lease.kind == "spend") == command.spend
+    if lease.session != command.session or not (same or cancelled_before):
         return Refused("id_reused", {"lease_id": lease.id, "why": "is that of another acquisition"})
     if lease.state == "waiting":
         if lease.attend_due_us >= 0:
@@ -155,8 +155,11 @@ def renew(ledger: Ledger, command: Renew) -> Outcome:
             return ended(lease)
         ledger.touch(lease)
         lease.duration_us = command.duration_us
+        lease.attend_due_us = -1
         ledger.grant(lease, ledger.now_us, waited=False)
         return held(lease)
+    if lease.attend_due_us >= 0:
+        ledger.attended(lease, -1)  # who renews it knows that it was granted
     ledger.renewed(lease, command.duration_us)
     return held(lease)
 

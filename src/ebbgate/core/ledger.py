@@ -72,6 +72,10 @@ class Ledger(Records):
             self.queue.inherit(lease)
         lease.state, lease.why, lease.ended_us = "ended", why, self.now_us
         self._retire(lease)
+        if lease.session not in self.by_session:
+            session = self.sessions.get(lease.session)
+            if session is not None and session.away_us >= 0 and session.away_due_us < 0:
+                self.put_session(session.id, None)  # the last thing that a gone process had
 
     def _retire(self, lease: Lease) -> None:
         """Remember an ended lease for as long as it can matter."""
@@ -120,6 +124,9 @@ class Ledger(Records):
         self.touch(lease)
         self.unindex(lease)
         lease.slots, lease.unknown = slots, unknown
+        if lease.keeps:
+            wanted = dict(slots)
+            lease.keeps = tuple(limit_id for limit_id in lease.keeps if limit_id in wanted)
         self.index(lease)
 
 

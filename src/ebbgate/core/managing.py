@@ -91,12 +91,11 @@ def _change(ledger: Ledger, live: Live, limit: Limit) -> None:
     if live.meter is not None and per_second not in {0.0, live.limit.slot_decay_per_second}:
         ledger.put_meter(limit.id, decay.at_new_rate(live.meter, per_second, now_us=ledger.now_us))
     ledger.put_limit(limit.id, limit)
-    for group in list(live.groups):
-        for lease in list(group.waiters):
-            if lease.state == "waiting" and lease.arrival not in group.gone:
-                refused = impossible(list(group.needs), spend=lease.kind == "spend")
-                if refused is not None:
-                    ledger.refuse(lease, refused)
+    for lease in ledger.queue.waiters_of(live):
+        needs = [(ledger.lives[limit_id], slots) for limit_id, slots in lease.slots]
+        refused = impossible(needs, spend=lease.kind == "spend")
+        if refused is not None:
+            ledger.refuse(lease, refused)
 
 
 def delete_limit(ledger: Ledger, command: DeleteLimit) -> Outcome:

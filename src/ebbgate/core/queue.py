@@ -3,12 +3,14 @@
 The rule: of all waiters that fit in the room they can see, the first in the total order (higher priority,
 then arrival number) is let in; again and again until none fits. A waiter that lacks exactly one limit keeps
 all room of that limit from later ones. One that lacks more keeps nothing, until it has been overtaken for
-longer than `patience`; then it keeps its own slots, one limit after the other.
+`patience`; then it secures its limits one after the other, in an order fixed at that moment: the limit that
+fewest wait for comes first, so that the most shared one is kept last and shortest. It keeps its slots of
+those that it has secured and all room of the next one, and nothing while one that it lacks is closed.
 
 How it is done without looking at everybody: waiters that want the same slots of the same limits form a
 `Group`, of which only the head is ever looked at. A group is parked at a limit that its head lacks and is
 looked at again only when that limit gains room. What a head keeps from later ones is a claim on a limit.
-`tests/core/reference_queue.py` is the rule written plainly; both must agree.
+`ebbgate.testing.reference` is the rule written plainly; both must agree.
 
 Known limits: a waiter that leaves from the middle of a long group is only removed when it comes to the
 front, or when half of the group has left so.
@@ -71,10 +73,13 @@ class Live:
         return room if self.meter is None else room - spent_slots(self.meter, now_us)
 
     def visible(self, key: Key, now_us: int) -> int:
-        """Return the room that a waiter at `key` can see: what earlier ones claim is not there for it."""
+        """Return the room that a waiter at `key` can see: what earlier ones claim is not there for it.
+
+        Where there is none, how far it is below 0 means nothing.
+        """
         room = self.room(now_us)
         for claim in self.claims:
-            if claim[0] >= key:
+            if room <= 0 or claim[0] >= key:
                 break
             room -= claim[1]
         return room
@@ -101,7 +106,7 @@ class Group:
         self.parks: tuple[Live, ...] = ()
         self.claims: tuple[tuple[Live, int], ...] = ()
         self.noted = -1  # arrival number of the head that stands in the heaps `unmarked`
-        self.queued = False
+        self.queued: Key | None = None  # its place among those that are worth a look
 
     def head_key(self) -> Key:
         """Return the place of the first waiter; there must be one."""
@@ -135,6 +140,9 @@ class Queue:
         """Put a waiter in its place."""
         identity = (lease.slots, -lease.priority)
         group = self.groups.get(identity)
+        if group is not None and not group.waiters:
+            self._dissolve(group)  # not settled yet; a limit of it may be another one by now
+            group = None
         if group is None:
             group = Group(identity, tuple((self.lives[limit_id], slots) for limit_id, slots in lease.slots))
             self.groups[identity] = group
@@ -164,6 +172,8 @@ class Queue:
             if len(gone) > len(waiters) // 2 + 16:
                 _reorder(group, None)
             return
+        if group.claims:
+            self._claim(group, group.key, ())  # they were those of this head
         waiters.popleft()
         while gone and waiters[0].arrival in gone:
             gone.remove(waiters.popleft().arrival)
@@ -177,13 +187,32 @@ class Queue:
             if head.overtaken_us < 0 and head.since_us <= lease.overtaken_us:
                 self._note_overtaken(group, head, lease.overtaken_us)
 
+    def waiters_of(self, live: Live) -> list[Lease]:
+        """Return all that wait for slots of a limit, in order of arrival."""
+        waiters = [
+            lease for group in live.groups for lease in group.waiters if lease.arrival not in group.gone
+        ]
+        return sorted(waiters, key=lambda lease: lease.arrival)
+
+    def ahead(self, lease: Lease) -> int:
+        """Return a bound on how many that want the same stand before a waiter; exact only when 0."""
+        return lease.arrival - self.groups[lease.slots, -lease.priority].waiters[0].arrival
+
     # --- what makes somebody worth a look
 
     def touch(self, group: Group) -> None:
         """Look at the head of `group` when next settling."""
-        if not group.queued:
-            group.queued = True
-            self._push(group.head_key() if group.waiters else group.key, group, None)
+        key = group.head_key() if group.waiters else group.key
+        if group.queued is None or key < group.queued:
+            group.queued = key
+            self._push(key, group, None)
+
+    def reconsider(self, live: Live) -> None:
+        """A limit is another than before: look at everybody who wants it."""
+        if live.meter is not None:
+            self._metered[live] = None
+        for group in live.groups:
+            self.touch(group)
 
     def gained(self, live: Live) -> None:
         """A limit has more room than before, for everybody or for later waiters."""
@@ -205,7 +234,7 @@ class Queue:
         heap = live.unmarked
         while heap and heap[0][0] < key:
             head_key, _, group = heapq.heappop(heap)
-            if group.waiters and group.head_key() == head_key and group.waiters[0].overtaken_us < 0:
+            if _is_unmarked(group, head_key):
                 self._note_overtaken(group, group.waiters[0], now_us)
 
     def _note_overtaken(self, group: Group, head: Lease, since_us: int) -> None:
@@ -213,10 +242,9 @@ class Queue:
         self._watch_patience(group, head)
 
     def _watch_patience(self, group: Group, head: Lease) -> None:
-        for patience_us in (self._patience_us, 2 * self._patience_us):
-            self._serial += 1
-            due = (head.overtaken_us + patience_us, self._serial, group, head.arrival)
-            heapq.heappush(self._patience_dues, due)
+        self._serial += 1
+        due = (head.overtaken_us + self._patience_us, self._serial, group, head.arrival)
+        heapq.heappush(self._patience_dues, due)
 
     # --- time
 
@@ -276,8 +304,8 @@ class Queue:
             if not looks:
                 break
             key, _, group, source = heapq.heappop(looks)
-            if source is None:
-                group.queued = False
+            if source is None and group.queued == key:
+                group.queued = None
             if not group.waiters:
                 self._dissolve(group)
             elif group.head_key() > key:
@@ -300,16 +328,18 @@ class Queue:
             self._push(*live.parked[place], live)
 
     def _look(self, group: Group, now_us: int, admit: Callable[[Lease, int], None] | None) -> bool:
-        """Let the head of `group` in, or park it; False when it fits but nobody may be let in."""
+        """Let the head of `group` in, or park it; False when nothing may be decided but would have to be."""
         head = group.waiters[0]
         key = group.head_key()
         lacking = [live for live, slots in group.needs if live.visible(key, now_us) < slots]
         if lacking:
-            keeps = head.keeps
-            if head.overtaken_us >= 0:
-                keeps = self._order_of_keeping(head, lacking, now_us, decide=admit is not None)
-            claims = self._claims(group, key, lacking, keeps, now_us)
-            self._park(group, key, _parks(lacking, keeps, now_us, key), claims)
+            overdue = 0 <= head.overtaken_us <= now_us - self._patience_us
+            if overdue and not head.keeps and len(group.needs) > 1:
+                if admit is None:
+                    return False
+                self._marks.set_keeps(head, _order_of_keeping(group))
+            parks, claims = _parks_and_claims(group, key, head, lacking, now_us)
+            self._park(group, key, parks, claims)
             if len(group.needs) > 1:
                 self._note_head(group, key, head)
             return True
@@ -319,50 +349,20 @@ class Queue:
         admit(head, now_us)
         return True
 
-    def _order_of_keeping(
-        self, head: Lease, lacking: list[Live], now_us: int, *, decide: bool
-    ) -> tuple[str, ...]:
-        """Return the limits of which an overtaken waiter keeps slots, in that order.
-
-        The limit it lacks while all others have room comes first, before those found earlier: it is the
-        scarce one, and keeping slots of the others while it is full would only idle them. When it always
-        lacks several, twice the patience decides for them.
-        """
-        keeps = head.keeps
-        overdue_us = now_us - head.overtaken_us - self._patience_us
-        new = sorted(live.limit.id for live in lacking if live.limit.id not in keeps)
-        if decide and new and (overdue_us >= self._patience_us or (overdue_us >= 0 and len(lacking) == 1)):
-            keeps = (*new, *keeps)
-            self._marks.set_keeps(head, keeps)
-        return keeps
-
-    def _claims(
-        self, group: Group, key: Key, lacking: list[Live], keeps: tuple[str, ...], now_us: int
-    ) -> tuple[tuple[Live, int], ...]:
-        """Return what the head of `group` keeps from later ones."""
-        claims: list[tuple[Live, int]] = []
-        if keeps:
-            needs = {live.limit.id: (live, slots) for live, slots in group.needs}
-            for limit_id in keeps:
-                live, slots = needs[limit_id]
-                if live in lacking:
-                    break
-                claims.append((live, slots))
-        # Room that is not there now may come back by decay, unseen; hence a claim on every metered limit.
-        if len(lacking) == 1 and (lacking[0].meter is not None or lacking[0].visible(key, now_us) > 0):
-            claims.append((lacking[0], ALL))
-        return tuple(claims)
-
     def _note_head(self, group: Group, key: Key, head: Lease) -> None:
         if group.noted == head.arrival:
             return
         group.noted = head.arrival
         if head.overtaken_us >= 0:
-            self._watch_patience(group, head)
+            if not head.keeps:
+                self._watch_patience(group, head)
             return
         for live, _ in group.needs:
             self._serial += 1
             heapq.heappush(live.unmarked, (key, self._serial, group))
+            if len(live.unmarked) > 64 + 4 * len(live.groups):
+                live.unmarked = [entry for entry in live.unmarked if _is_unmarked(entry[2], entry[0])]
+                heapq.heapify(live.unmarked)
 
     # --- parking
 
@@ -450,22 +450,49 @@ def _reorder(group: Group, added: Lease | None) -> None:
     group.waiters.extend(kept)
 
 
-def _parks(lacking: list[Live], keeps: tuple[str, ...], now_us: int, key: Key) -> tuple[Live, ...]:
-    """Return the limits at which a head that lacks these must be looked at again.
+def _is_unmarked(group: Group, head_key: Key) -> bool:
+    return bool(group.waiters) and group.head_key() == head_key and group.waiters[0].overtaken_us < 0
 
-    One that is full is enough: until it gains room nothing changes. A head that keeps slots is parked at the
-    first limit in its order that it lacks.
+
+def _order_of_keeping(group: Group) -> tuple[str, ...]:
+    """Return the limits of which an overtaken head keeps slots, in that order.
+
+    The one that fewest wait for comes first: what is kept of it while the next is still full idles fewest.
     """
-    if len(lacking) == 1:
-        return (lacking[0],)
-    for limit_id in keeps:
+    needs = sorted((live.waiting, live.limit.limit, live.limit.id) for live, _ in group.needs)
+    return tuple(limit_id for _, _, limit_id in needs)
+
+
+def _parks_and_claims(
+    group: Group, key: Key, head: Lease, lacking: list[Live], now_us: int
+) -> tuple[tuple[Live, ...], tuple[tuple[Live, int], ...]]:
+    """Return where a head that lacks these is parked, and what it keeps from later ones.
+
+    It is parked where room must be gained before anything changes for it: at the limit that it gathers; else
+    at one that is full; else at all that it lacks.
+    """
+    claims: list[tuple[Live, int]] = []
+    gathers = lacking[0] if len(lacking) == 1 else None
+    if head.keeps:
         for live in lacking:
-            if live.limit.id == limit_id:
-                return (live,)
+            if live.limit.limit == 0:
+                return (live,), ()
+        needs = {live.limit.id: (live, slots) for live, slots in group.needs}
+        for limit_id in head.keeps:
+            live, slots = needs[limit_id]
+            if live in lacking:
+                gathers = live
+                break
+            claims.append((live, slots))
+    if gathers is not None:
+        # Room that is not there now may come back by decay, unseen; hence a claim on every metered limit.
+        if gathers.meter is not None or gathers.visible(key, now_us) > 0:
+            claims.append((gathers, ALL))
+        return (gathers,), tuple(claims)
     for live in lacking:
         if live.meter is None and live.visible(key, now_us) <= 0:
-            return (live,)
-    return tuple(lacking)
+            return (live,), ()
+    return tuple(lacking), ()
 
 
 def _count(counts: dict[int, int], number: int, change: int) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ebbgate.core.commands import Away, Done, Hello, Outcome, Refused, Tick, check_labels
 from ebbgate.core.ledger import Ledger
-from ebbgate.core.model import Lease, Session
+from ebbgate.core.model import Session
 
 
 def hello(ledger: Ledger, command: Hello) -> Outcome:
@@ -29,9 +29,12 @@ def away(ledger: Ledger, command: Away) -> Outcome:
     if session is None or command.epoch < session.epoch:
         return Done(command.session)  # it has come back since, or never was
     due_us = ledger.now_us + command.grace_us
-    if session.away_due_us >= 0 and session.away_due_us <= due_us and session.away_certain >= command.certain:
-        return Done(command.session)
-    gone = replace(session, away_us=ledger.now_us, away_due_us=due_us, away_certain=command.certain)
+    if session.away_due_us >= 0:
+        certain = (session.away_certain, command.certain)
+        if certain == (True, False) or (certain != (False, True) and session.away_due_us <= due_us):
+            return Done(command.session)  # what is known already follows as soon, or is more certain
+    away_us = session.away_us if session.away_us >= 0 else ledger.now_us
+    gone = replace(session, away_us=away_us, away_due_us=due_us, away_certain=command.certain)
     ledger.put_session(gone.id, gone)
     if command.grace_us <= 0:
         _leave(ledger, gone)
@@ -55,7 +58,9 @@ def _leave(ledger: Ledger, session: Session) -> None:
 
 
 def tick(ledger: Ledger, command: Tick) -> Outcome:
-    """Carry out what time alone has brought about."""
+    """Carry out what time alone has brought about; nothing while those concerned could not be heard."""
+    if not command.expire:
+        return Done("")
     now_us = ledger.now_us
     while ledger.aways and ledger.aways[0][0] <= now_us:
         due_us, session_id = heapq.heappop(ledger.aways)
@@ -67,16 +72,9 @@ def tick(ledger: Ledger, command: Tick) -> Outcome:
         lease = ledger.leases.get(lease_id)
         if lease is not None and lease.attend_due_us == due_us and lease.state != "ended":
             ledger.lose(lease, "cancelled")
-    while command.expire and ledger.expiries and ledger.expiries[0][0] <= now_us:
+    while ledger.expiries and ledger.expiries[0][0] <= now_us:
         expires_us, lease_id = heapq.heappop(ledger.expiries)
         lease = ledger.leases.get(lease_id)
         if lease is not None and lease.state == "held" and lease.expires_us == expires_us:
-            _expire(ledger, lease)
+            ledger.lose(lease, "expired")
     return Done("")
-
-
-def _expire(ledger: Ledger, lease: Lease) -> None:
-    session = ledger.sessions.get(lease.session)
-    ledger.lose(lease, "expired")
-    if session is not None and session.away_us >= 0 and session.id not in ledger.by_session:
-        ledger.put_session(session.id, None)  # the last thing that a gone process held

@@ -57,7 +57,9 @@ def limit(book: Book, now_us: int, name_or_id: str) -> LimitView | None:
 def limit_view(live: Live, now_us: int) -> LimitView:
     """Return a limit and what is going on at it."""
     meter = live.meter
-    spent, spent_up = (0.0, 0) if meter is None else (float(spent_exactly(meter, now_us)), spent_slots(meter, now_us))
+    spent, spent_up = (
+        (0.0, 0) if meter is None else (float(spent_exactly(meter, now_us)), spent_slots(meter, now_us))
+    )
     return LimitView(live.limit, live.held, spent, live.held + spent_up, live.waiting)
 
 
