@@ -28,24 +28,25 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_ports: Final["weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, LoopPort]]"] = (
+_ports: Final[dict[tuple[asyncio.AbstractEventLoop, str], LoopPort]] = {}
+_openings: Final["weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[None]]]"] = (
     weakref.WeakKeyDictionary()
 )
 
 
 def port_of(gate: "EmbeddedGate") -> LoopPort | None:
     """Return where the tasks of the running loop wait, if any has waited yet."""
-    ports = _ports.get(asyncio.get_running_loop())
-    return ports.get(gate.session) if ports else None
+    return _ports.get((asyncio.get_running_loop(), gate.session))
 
 
 def open_port(gate: "EmbeddedGate") -> LoopPort:
     """Return where the tasks of the running loop wait, made on first use."""
     loop = asyncio.get_running_loop()
-    ports = _ports.setdefault(loop, {})
-    port = ports.get(gate.session)
+    port = _ports.get((loop, gate.session))
     if port is None:
-        port = ports[gate.session] = LoopPort(gate, loop)
+        for key in [key for key in _ports if key[0].is_closed()]:  # nobody tells when a loop ends
+            _ports.pop(key).close()
+        port = _ports[loop, gate.session] = LoopPort(gate, loop)
     return port
 
 
@@ -121,12 +122,17 @@ async def give_back(gate: "EmbeddedGate", command: Release) -> None:
 
 
 async def _opened(client: Callable[[], Client]) -> "EmbeddedGate":
-    """Return the gate; opening a file may take milliseconds, so a thread does it."""
+    """Return the gate; opening a file may take milliseconds, so a thread does it, once for all who ask."""
     found = client()
     gate = found.open_gate()
-    if gate is None:
-        gate = await asyncio.to_thread(lambda: found.gate)
-    return gate
+    if gate is not None:
+        return gate
+    openings = _openings.setdefault(asyncio.get_running_loop(), {})
+    opening = openings.get(found.url)
+    if opening is None or opening.done():
+        opening = openings[found.url] = asyncio.create_task(asyncio.to_thread(found.connect))
+    await asyncio.shield(opening)
+    return found.gate
 
 
 class AsyncBlock:

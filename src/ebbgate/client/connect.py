@@ -41,6 +41,11 @@ def gate_for(url: str, settings: Settings | None = None) -> "EmbeddedGate":
     return gate
 
 
+def gate_if_open(url: str) -> "EmbeddedGate | None":
+    """Return the gate of this process for `url` if it is open; costs no I/O worth mentioning."""
+    return _gates.get(_canonical(url)) if _gates else None
+
+
 def _canonical(url: str) -> str:
     scheme = urlsplit(url).scheme
     if scheme in _SERVER_SCHEMES:

@@ -4,7 +4,7 @@ import uuid
 from typing import TYPE_CHECKING, Final, Self
 
 from ebbgate import settings
-from ebbgate.client.connect import close_gate, gate_for
+from ebbgate.client.connect import close_gate, gate_for, gate_if_open
 from ebbgate.client.problems import error_from
 from ebbgate.client.queries import lease_info, limit_info
 from ebbgate.core import views
@@ -45,9 +45,20 @@ class Management:
             gate = self._gate = gate_for(self.url)
         return gate
 
+    def connect(self) -> None:
+        """Open the gate now rather than on first use.
+
+        Raises:
+            StoreUnavailable: the store cannot be opened.
+        """
+        self._gate = gate_for(self.url)
+
     def open_gate(self) -> "EmbeddedGate | None":
-        """Return the gate if it is open already."""
-        return self._gate if self._gate is not None and self._gate.is_mine() else None
+        """Return the gate if this process has it open already."""
+        gate = self._gate
+        if gate is None or not gate.is_mine():
+            gate = self._gate = gate_if_open(self.url)
+        return gate
 
     def close(self) -> None:
         """Release what this process still holds there and disconnect; the next use connects again."""

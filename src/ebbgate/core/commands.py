@@ -59,8 +59,8 @@ def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
     """
     if len(labels) > LABELS_MAX:
         raise InvalidRequest(f"at most {LABELS_MAX} labels, got {len(labels)}")
-    texts: Mapping[object, object] = dict(labels)
-    for name, value in texts.items():
+    texts: list[tuple[object, object]] = list(labels.items())
+    for name, value in texts:
         if not isinstance(name, str) or not isinstance(value, str):
             raise InvalidRequest(f"labels are text, got {name!r}: {value!r}")
         if len(name) > LABEL_LENGTH_MAX or len(value) > LABEL_LENGTH_MAX:

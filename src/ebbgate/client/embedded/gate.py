@@ -9,6 +9,7 @@ and everybody waits for it.
 
 import contextlib
 import os
+import shutil
 import socket
 import tempfile
 import threading
@@ -16,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from ebbgate.client.embedded.presence import OFFSET_MAX, Presence
 from ebbgate.client.embedded.push import Mailbox, Pusher, remove_mailboxes, wake_folder
@@ -55,6 +56,19 @@ OVERDUE_US: Final = 20_000
 T = TypeVar("T")
 
 
+class Port(Protocol):
+    """Where callers of one kind wait."""
+
+    def nudge(self) -> None:
+        """Have it look at the plan again: something is due sooner."""
+
+    def close(self) -> None:
+        """Give back what it holds open."""
+
+    def abandon(self) -> None:
+        """The same in a child after a fork."""
+
+
 class Job:
     """Commands of one caller, and what became of them."""
 
@@ -86,7 +100,7 @@ class EmbeddedGate:
         self.holding: dict[str, HeldLease] = {}
         self.waiters: dict[str, Waiter] = {}
         self.plan_us = -1  # when to look again, by the store's clock; -1: not until told
-        self.nudges: list[Callable[[], None]] = []  # wake those who wait, because the plan is sooner
+        self.ports: list[Port] = []  # where callers wait
         self._engine = Engine(book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
         self._mutex = threading.Lock()
         self._jobs: deque[Job] = deque()
@@ -235,8 +249,8 @@ class EmbeddedGate:
         sooner = 0 <= plan_us and not 0 <= self.plan_us <= plan_us
         self.plan_us = plan_us
         if sooner:
-            for nudge in self.nudges:
-                nudge()
+            for port in self.ports:
+                port.nudge()
 
     def ahead(self) -> int:
         """Return how many stand before the first waiter of this process, at most."""
@@ -426,18 +440,18 @@ class EmbeddedGate:
         if self._presence is not None:
             self._presence.end()
         self._mailbox.close()
-        if self._threads is not None:
-            self._threads.close()
+        for port in list(self.ports):
+            port.close()
         if self._private:
-            self._folder.rmdir()
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def abandon(self) -> None:
         """Forget everything in a child after a fork: the parent keeps it."""
         self._closed = True
         self.store.abandon()
         self._mailbox.abandon()
-        if self._threads is not None:
-            self._threads.abandon()
+        for port in self.ports:
+            port.abandon()
         self._pusher.close()
         if self._presence is not None:
             self._presence.end()

@@ -35,7 +35,7 @@ class LoopPort:
         self._helper: asyncio.Future[None] | None = None  # looks in a thread, where the loop could not
         self._waiting = 0
         loop.add_reader(self._mailbox.fileno(), self._pushed)
-        gate.nudges.append(self._nudge)
+        gate.ports.append(self)
 
     async def wait(self, waiter: Waiter, until_us: int | None) -> None:
         """Return when `waiter` has its outcome, or at `until_us`."""
@@ -114,7 +114,8 @@ class LoopPort:
         else:
             self._timer = self._loop.call_soon(self._look_when_due)
 
-    def _nudge(self) -> None:
+    def nudge(self) -> None:
+        """Set the timer anew, from any thread."""
         with contextlib.suppress(RuntimeError):
             if threading.get_ident() == self._thread:
                 self._schedule()
@@ -122,10 +123,19 @@ class LoopPort:
                 self._loop.call_soon_threadsafe(self._schedule)
 
     def close(self) -> None:
-        """Unbind the socket; the loop is closed or closes soon."""
-        if not self._loop.is_closed():
-            with contextlib.suppress(RuntimeError):
-                self._loop.remove_reader(self._mailbox.fileno())
+        """Unbind the socket, from any thread."""
+        if self in self._gate.ports:
+            self._gate.ports.remove(self)
+        try:
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._close)
+                return
+        except RuntimeError:
+            pass  # it was closed just now
+        self._mailbox.close()
+
+    def _close(self) -> None:
+        self._loop.remove_reader(self._mailbox.fileno())
         self._mailbox.close()
 
     def abandon(self) -> None:

@@ -36,7 +36,7 @@ class ThreadPort:
         self._followers: list[threading.Event] = []
         self._mailbox = gate.new_mailbox()
         self.address = self._mailbox.address
-        gate.nudges.append(self._nudge)
+        gate.ports.append(self)
 
     def wait(self, waiter: Waiter, until_us: int | None) -> None:
         """Return when `waiter` has its outcome, or at `until_us`."""
@@ -74,7 +74,8 @@ class ThreadPort:
                 mailbox.empty()
             gate.look()
 
-    def _nudge(self) -> None:
+    def nudge(self) -> None:
+        """Wake whoever listens, to look sooner."""
         if self._leading.locked():
             self._gate.push(self.address)
 
