@@ -60,10 +60,12 @@ def migrations() -> tuple[str, ...]:
 
 
 def open_file(path: Path, *, synchronous: str) -> apsw.Connection:
-    """Open the file at `path`, made with its folder if missing, for this user alone, with the newest schema.
+    """Open the file at `path`, made with its folder if missing, and bring it to the newest schema.
+
+    What is made is for this user alone.
 
     Raises:
-        StoreUnavailable: there is something else at `path`, it cannot be made, or it belongs to another program
+        StoreUnavailable: something else is at `path`, it cannot be made, or it belongs to another program
             or to a newer ebbgate.
         apsw.Error: see `sqlite_errors`.
     """

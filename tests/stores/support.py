@@ -1,0 +1,62 @@
+"""The places where the stores under test are."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ebbgate.stores.base import TooOld, Version
+from ebbgate.stores.memory import MemoryStore
+from ebbgate.stores.sqlite import SqliteStore
+from ebbgate.testing.simulation import SimulatedStore
+
+KEPT = 20
+
+
+@dataclass(frozen=True)
+class SqlitePlace:
+    """One file; it can be pickled, so other processes can be sent to it."""
+
+    folder: Path
+    kept: int = KEPT
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "ebbgate" / "test.db"
+
+    def open(self) -> SqliteStore:
+        return SqliteStore(self.path, keep=self.kept, **self.options)
+
+
+@dataclass(frozen=True)
+class MemoryPlace:
+    """Gone when it is closed."""
+
+    kept: int = KEPT
+
+    def open(self) -> MemoryStore:
+        return MemoryStore(keep=self.kept)
+
+
+class ClosableSimulatedStore(SimulatedStore):
+    """The store of the simulation with what a world never asks of it."""
+
+    def find(self, tag: str, base: Version) -> Version | None:
+        found = super().find(tag, base)
+        if found is None and self.log and self.log[0][0].number > base.number + 1:
+            raise TooOld
+        return found
+
+    def clock(self) -> int:
+        return 1_700_000_000_000_000
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class SimulatedPlace:
+    kept: int = KEPT
+
+    def open(self) -> ClosableSimulatedStore:
+        return ClosableSimulatedStore(keep=self.kept)
