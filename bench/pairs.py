@@ -1,0 +1,90 @@
+"""Acquire and release without contention: how many pairs a second, counted over a fixed time."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+
+from bench.crew import Result, Start, Task, crew, store
+from bench.report import Line, Options, Target, Waited, at_least
+
+WARM_UP = 300
+
+
+def pairs_sync(task: Task, start: Start) -> Result:
+    """Acquire and release one limit in one thread."""
+    from ebbgate.sync import concurrency
+
+    name = task["limit"]
+    for _ in range(WARM_UP):
+        with concurrency(name):
+            pass
+    begun = start()
+    until, before, count = begun + task["seconds"], Waited.now(), 0
+    while (now := time.monotonic()) < until:
+        for _ in range(20):
+            with concurrency(name):
+                pass
+        count += 20
+    return {"rate": count / (now - begun), "waited": before.share_since()}
+
+
+def pairs_async(task: Task, start: Start) -> Result:
+    """Acquire and release one limit in one task."""
+    return asyncio.run(_pairs_async(task, start))
+
+
+async def _pairs_async(task: Task, start: Start) -> Result:
+    from ebbgate.asyncio import concurrency
+
+    name = task["limit"]
+    for _ in range(WARM_UP):
+        async with concurrency(name):
+            pass
+    begun = start()
+    until, before, count = begun + task["seconds"], Waited.now(), 0
+    while (now := time.monotonic()) < until:
+        for _ in range(20):
+            async with concurrency(name):
+                pass
+        count += 20
+    return {"rate": count / (now - begun), "waited": before.share_since()}
+
+
+def waiting(results: Sequence[Result]) -> str:
+    """Say which part of the time the workers waited for a core: what other programs took from the number."""
+    return f"waited for a core {statistics.median(r['waited'] for r in results):.0%} of the time"
+
+
+def run(options: Options) -> Iterator[Line]:
+    """Measure one process, one task, and four processes together."""
+    seconds = options.scaled(2.0, 0.3)
+    for what, function, target in (
+        ("one process, sync", pairs_sync, at_least(10_000)),
+        ("one process, asyncio, one task", pairs_async, at_least(7_000)),
+    ):
+        results: list[Result] = []
+        for _ in range(options.repeats):
+            with store(a=5) as url:
+                results += crew(function, [{"limit": "a", "seconds": seconds}], url)
+        yield Line(f"{what}, pairs", [r["rate"] for r in results], "/s", target, note=waiting(results))
+    yield from _four("four limits", ("a", "b", "c", "d"), options, at_least(10_000), at_least(0.5))
+    yield from _four("one limit with room for all", ("a", "a", "a", "a"), options, None, None)
+
+
+def _four(
+    what: str, limits: tuple[str, ...], options: Options, total: Target | None, fairness: Target | None
+) -> Iterator[Line]:
+    seconds = options.scaled(3.0, 0.5)
+    totals: list[float] = []
+    shares: list[float] = []
+    everybody: list[Result] = []
+    for _ in range(options.repeats):
+        with store(a=5, b=5, c=5, d=5) as url:
+            results = crew(pairs_sync, [{"limit": limit, "seconds": seconds} for limit in limits], url)
+        rates = [result["rate"] for result in results]
+        totals.append(sum(rates))
+        shares.append(min(rates) / max(rates))
+        everybody += results
+    yield Line(f"four processes on {what}, pairs together", totals, "/s", total, note=waiting(everybody))
+    yield Line(f"four processes on {what}, slowest / fastest", shares, "", fairness)
