@@ -178,7 +178,7 @@ class AsyncBlock:
         self._gate = gate
         self._lease = lease = blocks.lease_of(gate, terms, held, started_us, on_loss)
         gate.renewer.hold(lease)
-        blocks.push_own(terms.slots)
+        blocks.push_own(gate.session, terms.slots)
         if held.unknown:
             blocks.warn_of_unknown(terms, held)
         return lease
@@ -203,7 +203,7 @@ class AsyncBlock:
         self._task = None  # a loss noticed from now on does not cancel what follows the block
         if gate is None:
             return
-        blocks.pop_own(terms.slots)
+        blocks.pop_own(gate.session, terms.slots)
         lost = lease.lost
         gate.renewer.drop(lease)
         if not gate.is_mine():

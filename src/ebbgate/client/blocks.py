@@ -20,31 +20,34 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger("ebbgate")
 _log.addHandler(logging.NullHandler())
 
-own_holds: Final[ContextVar[tuple[Slots, ...]]] = ContextVar("ebbgate_own_holds", default=())
-"""What the current thread or task chain holds, the innermost block last."""
+_Own = tuple[str, Slots]
+own_holds: Final[ContextVar[tuple[_Own, ...]]] = ContextVar("ebbgate_own_holds", default=())
+"""What the current thread or task chain holds, (session, slots), the innermost block last."""
 
 _warned: Final[set[str]] = set()
 
 
-def push_own(slots: Slots) -> None:
+def push_own(session: str, slots: Slots) -> None:
     """Note that the current thread or task chain holds these slots from now on."""
-    own_holds.set((*own_holds.get(), slots))
+    own_holds.set((*own_holds.get(), (session, slots)))
 
 
-def pop_own(slots: Slots) -> None:
+def pop_own(session: str, slots: Slots) -> None:
     """Note that it does not any more; blocks may be left in any order."""
-    holds = list(own_holds.get())
-    if slots in holds:
-        holds.reverse()
-        holds.remove(slots)
-        own_holds.set(tuple(reversed(holds)))
+    holds = own_holds.get()
+    own = (session, slots)
+    if holds and holds[-1] == own:
+        own_holds.set(holds[:-1])
+    elif own in holds:
+        place = holds.index(own)
+        own_holds.set(holds[:place] + holds[place + 1 :])
 
 
 def place_of(gate: "EmbeddedGate", lease_id: str, wake: str) -> Place:
     """Return from whom a flow asks."""
     holds = own_holds.get()
     return Place(
-        gate.session, gate.epoch, lease_id, wake, gate.clock, connect_timeout_us(), _sum(holds) if holds else {}
+        gate.session, gate.epoch, lease_id, wake, gate.clock, connect_timeout_us(), _sum(gate.session, holds) if holds else {}
     )
 
 
@@ -53,10 +56,10 @@ def connect_timeout_us() -> int:
     return round(settings.connect_timeout_seconds() * SECOND)
 
 
-def _sum(holds: tuple[Slots, ...]) -> Mapping[str, int]:
+def _sum(session: str, holds: tuple[_Own, ...]) -> Mapping[str, int]:
     total: dict[str, int] = {}
-    for slots in holds:
-        for name, number in slots:
+    for place, slots in holds:
+        for name, number in slots if place == session else ():
             total[name] = total.get(name, 0) + number
     return total
 

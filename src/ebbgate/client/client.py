@@ -94,7 +94,7 @@ class Block:
         self._gate = gate
         self._lease = lease = blocks.lease_of(gate, terms, held, started_us, on_loss)
         gate.renewer.hold(lease)
-        blocks.push_own(terms.slots)
+        blocks.push_own(gate.session, terms.slots)
         if held.unknown:
             blocks.warn_of_unknown(terms, held)
         return lease
@@ -107,7 +107,7 @@ class Block:
         assert lease is not None, "entered before"
         if gate is None:
             return
-        blocks.pop_own(terms.slots)
+        blocks.pop_own(gate.session, terms.slots)
         lost = lease.lost
         gate.renewer.drop(lease)
         if gate.is_mine():

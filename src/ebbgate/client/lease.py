@@ -142,6 +142,11 @@ def warn_of_loss(lease: Lease) -> None:
         pass  # made an error by the user's filters, in a thread where nobody could catch it
 
 
+def _planned_us(lease: Lease) -> int:
+    """Return when a lease is renewed: a little after it is due, so that others fall due and go along."""
+    return lease.renewed_us + lease.duration_us // 3 + lease.duration_us // 30
+
+
 class Renewer:
     """One thread for all leases of a process: renews them, retries releases, and tells of losses."""
 
@@ -158,10 +163,9 @@ class Renewer:
     def hold(self, lease: Lease) -> None:
         """Keep a lease alive from now on."""
         self._gate.holding[lease.id] = lease
-        due_us = lease.renewed_us + lease.duration_us // 3
         if self._thread is None:
             self._start()
-        elif due_us < self._planned_us:
+        elif _planned_us(lease) < self._planned_us:
             self._gate.interrupt()
 
     def drop(self, lease: Lease) -> None:
@@ -220,9 +224,9 @@ class Renewer:
         for lease in list(self._gate.holding.values()):
             if lease.lost:
                 continue
-            due_us = lease.renewed_us + lease.duration_us // 3
-            # Late already: the last try failed. A little randomness keeps processes from retrying in step.
             dues.append(lease.deadline_us)  # then it is lost, and whoever holds it is told
+            due_us = _planned_us(lease)
+            # Late already: the last try failed. A little randomness keeps processes from retrying in step.
             dues.append(due_us if due_us > now_us else now_us + round(_RETRY_US * random.uniform(0.5, 1.0)))  # noqa: S311
         if self._releases:
             dues.append(now_us + _RETRY_US)

@@ -128,11 +128,12 @@ class Book(Ledger):
         """Tell whether a `Tick` may have something to do now."""
         return any(heap and heap[0][0] <= now_us for heap in (self.expiries, self.attends, self.aways))
 
-    def next_due(self, now_us: int) -> Due:
+    def next_due(self, now_us: int, *, expire: bool = True) -> Due:
         """Return when a decision has something to do though nobody asks anything.
 
-        Somebody who could be let in right now makes that instant `now_us`: another process's commit has been
-        taken in, and its decider did not see to it.
+        With `expire=False`, within the recovery grace, the ends of countdowns do not count. Somebody who could
+        be let in right now makes that instant `now_us`: another process's commit has been taken in, and its
+        decider did not see to it.
         """
         queue = self.queue
         queue.advance(now_us)
@@ -149,7 +150,7 @@ class Book(Ledger):
         ):
             while heap and not is_due(*heap[0]):
                 heapq.heappop(heap)
-            if heap and (due.at_us < 0 or heap[0][0] < due.at_us):
+            if heap and (expire or heap is not self.expiries) and (due.at_us < 0 or heap[0][0] < due.at_us):
                 due = Due(heap[0][0])
         return due
 

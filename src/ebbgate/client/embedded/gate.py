@@ -26,13 +26,14 @@ from ebbgate.client.lease import Lease as HeldLease
 from ebbgate.client.lease import Renewer
 from ebbgate.client.waiting import Gone, Heard, Waiter
 from ebbgate.core.book import Book
+from ebbgate.core.grace import Grace
 from ebbgate.core.commands import Away, Command, Ended, Hello, Outcome, Refused, Release, Tick, Told, Waiting
 from ebbgate.core.ledger import outcome_of
 from ebbgate.core.model import SECOND, Lease, Stored
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
 from ebbgate.errors import EbbgateError, StoreUnavailable
-from ebbgate.stores.base import PATIENCE_US, Busy, EmbeddedStore
+from ebbgate.stores.base import EMPTY, PATIENCE_US, Busy, EmbeddedStore, Version
 
 TURN_US: Final = 50_000
 """The longest wait for the other processes' turns; then this one goes ahead without its own."""
@@ -48,6 +49,9 @@ RECENT_MAX: Final = 1_000
 
 ALIVE_EVERY_US: Final = 400_000
 """How often a process that waits looks whether the others live: a death is noticed within a second."""
+
+RETRY_US: Final = 50_000
+"""How soon to look again after the store was out of reach."""
 
 OVERDUE_US: Final = 20_000
 """After this, what another process should have seen to is seen to by any process that waits."""
@@ -118,6 +122,8 @@ class EmbeddedGate:
         self._greeted = False
         self._checked_us = 0
         self._closed = False
+        self._grace = Grace()
+        self._retry_us = -1  # not to look again before this, after the store was out of reach
         self.renewer = Renewer(self)
         self._threads: ThreadPort | None = None
 
@@ -176,7 +182,10 @@ class EmbeddedGate:
             if any(_is_refused(outcome, "unknown_session") for job in jobs for outcome in job.outcomes):
                 self._greeted = False  # others took this process for dead, or the store lost its tail
                 told += self._carry_out(jobs, patience_us)
+            self._grace.succeeded(self.store.clock())
         except EbbgateError as error:
+            self._grace.failed(self.store.clock())
+            self._retry_us = self.store.clock() + RETRY_US
             for job in jobs:
                 job.error = error
         finally:
@@ -197,8 +206,9 @@ class EmbeddedGate:
         before = len(commands)
         for job in jobs:
             commands.extend(job.commands)
-        if self.book.is_tick_due(self.store.clock()):
-            commands.append(Tick())
+        now_us = self.store.clock()
+        if self.book.is_tick_due(now_us):
+            commands.append(Tick(expire=self._grace.is_over(now_us)))
         batch = drive(self._engine.carry_out(commands), self.store, patience_us=patience_us)
         self._greeted = True
         place = before
@@ -218,7 +228,8 @@ class EmbeddedGate:
         with self._mutex:
             due_now = self._look(None)
         if due_now:
-            self.call([Tick()])
+            with contextlib.suppress(StoreUnavailable):  # whoever waits keeps waiting
+                self.call([])
 
     def try_look(self) -> bool:
         """Do as `look` does if it can be done without waiting for anybody; else return False."""
@@ -230,7 +241,12 @@ class EmbeddedGate:
             return False
         finally:
             self._mutex.release()
-        return not due_now or self.try_call([Tick()]) is not None
+        if not due_now:
+            return True
+        try:
+            return self.try_call([]) is not None
+        except StoreUnavailable:
+            return True  # whoever waits keeps waiting
 
     def _look(self, patience_us: int | None) -> bool:
         try:
@@ -242,10 +258,16 @@ class EmbeddedGate:
 
     def _plan(self) -> None:
         """Find out when this process should look again, though nobody tells it anything."""
-        due = self.book.next_due(self.store.clock())
+        now_us = self.store.clock()
+        may_expire = self._grace.is_over(now_us)
+        due = self.book.next_due(now_us, expire=may_expire)
         plan_us = due.at_us
         if plan_us >= 0 and due.session not in {"", self.session}:
             plan_us += OVERDUE_US  # its own process sees to it
+        if not may_expire and not 0 <= plan_us <= self._grace.until_us:
+            plan_us = self._grace.until_us
+        if plan_us >= 0:
+            plan_us = max(plan_us, self._retry_us)
         sooner = 0 <= plan_us and not 0 <= self.plan_us <= plan_us
         self.plan_us = plan_us
         if sooner:
@@ -394,7 +416,8 @@ class EmbeddedGate:
     def bury(self, dead: list[Away]) -> None:
         """Have the slots of dead processes passed on."""
         if dead:
-            self.call(dead)
+            with contextlib.suppress(StoreUnavailable):
+                self.call(dead)
             for away in dead:
                 remove_mailboxes(self._folder, away.session[:13])
 
@@ -402,13 +425,20 @@ class EmbeddedGate:
 
     def read(self, question: Callable[[Book, int], T]) -> T:
         """Answer a question from the newest records."""
-        if not self._greeted:
-            self.call([Tick()])
+        with self._mutex:
+            self._refresh(None)
+            dead = self._others_dead()
+        self.bury(dead)
         with self._mutex:
             self._refresh(None)
             now_us = self.store.clock()
             self.book.next_due(now_us)  # parks whoever came in by others' commits
             return question(self.book, now_us)
+
+    @property
+    def version(self) -> Version:
+        """The version of the store that this process has seen last."""
+        return self._engine.version or EMPTY
 
     def sizes(self, names: tuple[str, ...]) -> dict[str, int]:
         """Return the number of slots of those of these limits that exist and are active."""
