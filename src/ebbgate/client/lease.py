@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from ebbgate.core.commands import Command, Ended, Held, Outcome, Refused, Release, Renew, Waiting
-from ebbgate.core.model import SECOND
+from ebbgate.core.model import RETAKEABLE, SECOND
 from ebbgate.errors import EbbgateError, LeaseLost, LeaseLostWarning
 
 _log: Final = logging.getLogger("ebbgate")
@@ -52,7 +52,7 @@ class Lease:
     """
 
     __slots__ = (
-        "_clock", "_expires_us", "_on_loss", "_why", "deadline_us", "duration_us", "fencing_token", "id",
+        "_clock", "_expires_us", "_on_loss", "_why", "deadline_us", "duration_us", "ended", "fencing_token", "id",
         "names", "protected", "retake", "renewed_us", "waited_seconds",
     )  # fmt: skip
 
@@ -80,6 +80,7 @@ class Lease:
         self._expires_us = held.expires_us
         self._on_loss = on_loss
         self._why = ""
+        self.ended = False
         self._set_deadline(sent_us)
 
     def _set_deadline(self, sent_us: int) -> None:
@@ -117,11 +118,16 @@ class Lease:
         self._set_deadline(sent_us)
         if outcome.token != self.fencing_token:
             self.fencing_token = outcome.token
-            self._why = ""
+            self._why = ""  # so that it is told again, with the new token
             self.lose(f"it had expired and was taken again, under the fencing token {outcome.token}")
 
+    def end(self, why: str, *, finally_: bool = False) -> None:
+        """Note that the store has ended the lease; `finally_`: a renewal was too late to take it again."""
+        self.ended = finally_ or why not in RETAKEABLE
+        self.lose(why)
+
     def lose(self, why: str) -> None:
-        """Note that the lease has ended; whoever is to know is told once."""
+        """Note that the slots may be somebody else's; whoever is to know is told once."""
         if not self._why:
             self._why = why or "unknown to the store"
             self._on_loss(self)
@@ -145,6 +151,11 @@ def warn_of_loss(lease: Lease) -> None:
 def _planned_us(lease: Lease) -> int:
     """Return when a lease is renewed: a little after it is due, so that others fall due and go along."""
     return lease.renewed_us + lease.duration_us // 3 + lease.duration_us // 30
+
+
+def _is_worth_renewing(lease: Lease) -> bool:
+    """Tell whether a renewal may still help: one that comes too late may take the slots again."""
+    return not lease.ended and (lease.retake or not lease.lost)
 
 
 class Renewer:
@@ -222,9 +233,10 @@ class Renewer:
         now_us = self._gate.clock()
         dues = [now_us + _LONG_US]
         for lease in list(self._gate.holding.values()):
-            if lease.lost:
+            if not _is_worth_renewing(lease):
                 continue
-            dues.append(lease.deadline_us)  # then it is lost, and whoever holds it is told
+            if not lease.lost:
+                dues.append(lease.deadline_us)  # then it is lost, and whoever holds it is told
             due_us = _planned_us(lease)
             # Late already: the last try failed. A little randomness keeps processes from retrying in step.
             dues.append(due_us if due_us > now_us else now_us + round(_RETRY_US * random.uniform(0.5, 1.0)))  # noqa: S311
@@ -239,7 +251,7 @@ class Renewer:
         due = [
             lease
             for lease in list(gate.holding.values())
-            if sent_us >= lease.renewed_us + lease.duration_us // 3 and not lease.lost
+            if sent_us >= lease.renewed_us + lease.duration_us // 3 and _is_worth_renewing(lease)
         ]
         if not due:
             return
@@ -254,9 +266,9 @@ class Renewer:
                 case Held():
                     lease.renewed(outcome, sent_us)
                 case Ended(why=why):
-                    lease.lose(why)
+                    lease.end(why, finally_=True)
                 case Refused(code=code):
-                    lease.lose(code)
+                    lease.end(code, finally_=True)
                 case Waiting():
                     raise AssertionError("a held lease does not wait")
 

@@ -3,7 +3,7 @@
 from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Refused, Release, Renew, Revoke, Waiting
 from ebbgate.core.ledger import Ledger, ended, held, outcome_of
 from ebbgate.core.limits import near_miss
-from ebbgate.core.model import ATTENDED_US, RETAKE_US, SECOND, Lease
+from ebbgate.core.model import ATTENDED_US, RETAKE_US, RETAKEABLE, SECOND, Lease
 from ebbgate.core.queue import Live
 
 
@@ -166,7 +166,7 @@ def renew(ledger: Ledger, command: Renew) -> Outcome:
 
 def _can_be_retaken(ledger: Ledger, lease: Lease) -> bool:
     """Tell whether an ended lease may hold again: just expired, nobody waiting, and room on all its limits."""
-    if lease.why not in {"expired", "lost_holder"} or lease.ended_us + RETAKE_US < ledger.now_us:
+    if lease.why not in RETAKEABLE or lease.ended_us + RETAKE_US < ledger.now_us:
         return False
     lives = [(ledger.lives.get(limit_id), slots) for limit_id, slots in lease.slots]
     return all(
@@ -188,7 +188,7 @@ def release(ledger: Ledger, command: Release) -> Outcome:
         ledger.end(lease, "released")
     elif lease.state == "waiting":
         ledger.end(lease, "cancelled")
-    elif lease.why in {"expired", "lost_holder"}:
+    elif lease.why in RETAKEABLE:
         ledger.touch(lease)
         lease.why = "released"  # its block is left: no late renewal may take its slots again
     return Ended(lease.id, lease.why, lease.ended_us, lease.arrival)

@@ -15,6 +15,9 @@ REMEMBERED_US: Final = 60 * SECOND
 RETAKE_US: Final = 60 * SECOND
 """How long after its end an expired lease may be taken again by its own late renewal."""
 
+RETAKEABLE: Final = frozenset({"expired", "lost_holder"})
+"""Why a lease must have ended for that."""
+
 ATTENDED_US: Final = 30 * SECOND
 """How long a waiter without a connection is kept after its last question."""
 

@@ -327,7 +327,7 @@ class EmbeddedGate:
             return
         holding = self.holding.get(lease_id)
         if holding is not None and isinstance(outcome, Ended):
-            holding.lose(outcome.why)
+            holding.end(outcome.why)
 
     def _took_in(self, stored: Sequence[Stored] | None) -> None:
         """See what others' commits mean for the leases of this process; None: everything was loaded anew."""
@@ -340,7 +340,7 @@ class EmbeddedGate:
                 if lease.id in self.waiters:
                     self._hear(lease.id, outcome_of(lease))
                 elif lease.state == "ended" and lease.id in self.holding:
-                    self.holding[lease.id].lose(lease.why)
+                    self.holding[lease.id].end(lease.why)
 
     def _took_in_everything(self) -> None:
         self._greeted = self._greeted and self.session in self.book.sessions
@@ -353,7 +353,7 @@ class EmbeddedGate:
         for lease_id, holding in list(self.holding.items()):
             lease = self.book.leases.get(lease_id)
             if lease is None or lease.state != "held":
-                holding.lose(lease.why if lease else "lost by the store")
+                holding.end(lease.why if lease else "lost by the store")
 
     # --- waiting
 
@@ -476,9 +476,8 @@ class EmbeddedGate:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def abandon(self) -> None:
-        """Forget everything in a child after a fork: the parent keeps it."""
+        """Forget everything in a child after a fork: the parent keeps it. The store sees to itself."""
         self._closed = True
-        self.store.abandon()
         self._mailbox.abandon()
         for port in self.ports:
             port.abandon()
