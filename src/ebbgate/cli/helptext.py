@@ -1,0 +1,44 @@
+"""The page that `ebbgate --help` shows, written by hand: quick to print, in the order of need."""
+
+from typing import Final
+
+PAGE: Final = """\
+ebbgate: concurrency limits and rate limits that many processes share
+
+Usage: ebbgate COMMAND [ARGUMENTS]
+
+Limits
+  limit      create, ls, inspect, update, enable, disable, delete (also: gcl)
+  lease      ls, inspect, revoke: who holds slots, who waits, and why
+
+Use
+  run        hold slots while a command runs
+  demo       real processes contend; watch it work
+
+Operate
+  doctor     what it is connected to, and whether all is well
+  completion print the completion script of a shell
+
+Options
+  -h, --help     this page; ebbgate COMMAND --help tells more
+  --version      print the version
+  -o, --output   table or json; every command takes it. json goes to stdout
+                 alone, messages to stderr
+
+Examples
+  ebbgate limit create database --limit 5
+  ebbgate limit create api --limit 60 --rate 60/hour
+  ebbgate run --limit database -- pg_dump shop
+  ebbgate run --rate-limit api --timeout 10 -- curl https://example.com
+  ebbgate limit inspect database
+
+Environment
+  EBBGATE_URL    where limits live; unset: a file that all processes of this
+                 user on this machine share. sqlite:////absolute.db names another
+  EBBGATE_DEBUG  1 shows the traceback of an error
+  NO_COLOR       no colours
+
+Exit codes
+  0 ok, 1 error, 2 usage, 3 not found, 4 conflict, 5 not authorized,
+  75 no slot free, 124 timed out waiting; run passes its command's code through
+"""

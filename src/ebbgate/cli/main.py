@@ -1,0 +1,220 @@
+"""The console script `ebbgate`: finds the command, runs it, turns what goes wrong into a line and a code."""
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, TextIO
+
+from ebbgate.cli import exits
+from ebbgate.errors import EbbgateError
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+ISSUES: Final = "https://github.com/ebbgate/ebbgate/issues"
+"""Where defects are reported."""
+
+_LIMIT: Final = (
+    ("create", "Create a limit."),
+    ("ls", "List the limits."),
+    ("inspect", "Show a limit, who holds its slots, and who waits and why."),
+    ("update", "Change its slots, decay, name, description or whether it is enforced."),
+    ("enable", "Enforce it from now on."),
+    ("disable", "Let everybody through."),
+    ("delete", "Delete it."),
+)
+_LEASE: Final = (
+    ("ls", "List who holds slots, and who waits."),
+    ("inspect", "Show one lease."),
+    ("revoke", "Take a lease away; its slots pass on."),
+)
+_LIMIT_EXAMPLES: Final = """\
+Examples:
+
+  ebbgate limit create database --limit 5
+
+  ebbgate limit create api --limit 60 --rate 60/hour
+
+  ebbgate limit update database --limit 10
+
+  ebbgate gcl create api --limit 5 --slot-decay-per-second 1.0
+"""
+_RUN_EXAMPLES: Final = """\
+Examples:
+
+  ebbgate run --limit database -- pg_dump shop
+
+  ebbgate run --limit gpu --occupy 2 --timeout 0 --strict -- python train.py
+
+  ebbgate run --limit database --rate-limit api -- ./sync.sh
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    code = run_command(list(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(code)
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command line; return its exit code, whatever happens."""
+    json = wants_json(arguments)
+    try:
+        try:
+            code = _dispatch(arguments)
+        finally:
+            _disconnect()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has gone. Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.BY_SIGNAL + 13
+    except BaseException as error:  # noqa: BLE001 - no traceback ever reaches a user
+        return _told(error, json)
+    return code
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Tell whether the output is to be JSON, also if the rest cannot be understood."""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    pairs = zip(own, [*own[1:], ""], strict=True)
+    return any(
+        (flag in {"-o", "--output"} and value == "json") or flag in {"-ojson", "-o=json", "--output=json"}
+        for flag, value in pairs
+    )
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in {"--help", "-h", "help"}:
+        from ebbgate.cli.helptext import PAGE
+
+        sys.stdout.write(PAGE)
+        return exits.OK
+    if arguments == ["--version"]:
+        from ebbgate import __version__
+
+        sys.stdout.write(f"{__version__}\n")
+        return exits.OK
+    if arguments[0] == "run" and "--" not in arguments and not {"--help", "-h"} & set(arguments):
+        raise exits.UsageError("put -- before the command, as in: ebbgate run --limit NAME -- COMMAND")
+    _prepare()
+    result = application()(
+        arguments, exit_on_error=False, print_error=False, help_on_error=False, result_action="return_value"
+    )
+    return result if isinstance(result, int) else exits.OK
+
+
+def application() -> "App":
+    """Return the application; a command's module is imported when it is called."""
+    from cyclopts import App, Parameter
+
+    app = App(
+        name="ebbgate",
+        help="Concurrency limits and rate limits that many processes share.",
+        version_flags=(),
+        help_format="plaintext",
+        default_parameter=Parameter(negative=()),
+        suppress_keyboard_interrupt=False,
+    )
+    limit = App(
+        name=("limit", "gcl"),
+        help="Create, list, inspect, change and delete limits.",
+        help_epilogue=_LIMIT_EXAMPLES,
+    )
+    for verb, what in _LIMIT:
+        limit.command(f"ebbgate.cli.limits:{verb}", name=("ls", "list") if verb == "ls" else verb, help=what)
+    lease = App(name="lease", help="Who holds slots, who waits for them, and taking a lease away.")
+    for verb, what in _LEASE:
+        lease.command(f"ebbgate.cli.leases:{verb}", name=("ls", "list") if verb == "ls" else verb, help=what)
+    app.command(limit)
+    app.command(lease)
+    app.command("ebbgate.cli.run:run", name="run", help_epilogue=_RUN_EXAMPLES)
+    app.command("ebbgate.cli.demo:demo", name="demo")
+    app.command("ebbgate.cli.doctor:doctor", name="doctor")
+    app.command("ebbgate.cli.completion:completion", name="completion")
+    return app
+
+
+def _prepare() -> None:
+    """Have warnings look like everything else that is said, and the log silent unless asked for."""
+    warnings.showwarning = _show_warning
+    if _is_debugging():
+        import logging
+
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],  # noqa: ARG001 - the names are those of `warnings.showwarning`
+    filename: str,  # noqa: ARG001
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    sys.stderr.write(f"ebbgate: warning: {str(message).replace('strict=True', '--strict')}\n")
+
+
+def _disconnect() -> None:
+    """Say good-bye to the store here, where a problem with that is told properly."""
+    default = sys.modules.get("ebbgate.client.default")
+    if default is not None:
+        for client in default._clients.values():
+            client.close()
+
+
+def _told(error: BaseException, json: bool) -> int:
+    """Tell on stderr what went wrong; return the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else exits.OK if error.code is None else exits.ERROR
+    if _is_debugging():
+        traceback.print_exception(error)
+    code, word, detail = _explained(error)
+    if json:
+        import msgspec
+
+        sys.stderr.write(msgspec.json.encode({"code": word, "detail": detail}).decode() + "\n")
+    elif detail:
+        sys.stderr.write(f"ebbgate: {detail}\n")
+    return code
+
+
+def _explained(error: BaseException) -> tuple[int, str, str]:
+    """Return the exit code, the stable word and the sentence for an error."""
+    if isinstance(error, EbbgateError):
+        return exits.exit_code(error), error.code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return exits.BY_SIGNAL + 2, "interrupted", "interrupted"
+    number = getattr(error, "number", None)
+    if type(error).__name__ == "Interrupted" and isinstance(number, int):
+        return exits.BY_SIGNAL + number, "interrupted", f"{error} while waiting; nothing was run"
+    cyclopts = sys.modules.get("cyclopts")
+    if cyclopts is not None and isinstance(error, cyclopts.CycloptsError):
+        return exits.USAGE, exits.UsageError.code, _usage(error)
+    import shlex
+
+    sentence = (
+        f"unexpected {type(error).__name__}: {error}; this is a defect, please report it at {ISSUES} "
+        f"with the output of: EBBGATE_DEBUG=1 ebbgate {shlex.join(sys.argv[1:])}"
+    )
+    return exits.ERROR, "internal", sentence
+
+
+def _usage(error: Exception) -> str:
+    """Return what cannot be understood, and where the right words stand."""
+    said = str(error).strip()
+    unused = getattr(error, "unused_tokens", None)
+    if said.startswith("Unused Tokens") and unused:
+        said = f"Unexpected argument {' '.join(map(repr, unused))}."
+    chain = " ".join(getattr(error, "command_chain", None) or ())
+    return f"{said} See: ebbgate {chain + ' ' if chain else ''}--help"
+
+
+def _is_debugging() -> bool:
+    return os.environ.get("EBBGATE_DEBUG", "") not in {"", "0"}
+
+
+if __name__ == "__main__":
+    main()

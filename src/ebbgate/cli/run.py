@@ -1,0 +1,223 @@
+"""`ebbgate run`: hold slots while a command runs."""
+
+import errno
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from ebbgate.cli import exits
+from ebbgate.cli.exits import UsageError
+from ebbgate.cli.guard import FORWARDED, Guard, GuardKilled, NotStarted
+from ebbgate.cli.options import Output, Whole
+from ebbgate.cli.printing import clean, quoted, say
+from ebbgate.client.default import default_client
+from ebbgate.client.lease import Lease
+from ebbgate.errors import AcquireTimeout, LeaseLostWarning
+
+LOOK_SECONDS: Final = 0.1
+"""How soon a lost lease is noticed."""
+
+TELL_SECONDS: Final = 1.0
+"""After this a person at a terminal is told what is waited for."""
+
+
+class Interrupted(BaseException):
+    """A signal came before the command was started."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.strsignal(number))
+
+
+def run(
+    *command: Annotated[str, Parameter(help="What to run, after --; no shell is involved.")],
+    limit: Annotated[
+        list[str] | None,
+        Parameter(
+            name=("--limit", "-l"),
+            help="Hold slots of this limit while the command runs. Repeatable: all or none.",
+        ),
+    ] = None,
+    rate_limit: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--rate-limit", help="Spend slots of this rate limit before the command starts. Repeatable."
+        ),
+    ] = None,
+    occupy: Annotated[
+        int, Parameter(help="Slots of each --limit; of each --rate-limit if there is no --limit."), Whole
+    ] = 1,
+    timeout: Annotated[
+        float | None, Parameter(help="Seconds to wait at most; 0 tries once (exit 75). Else exit 124.")
+    ] = None,
+    priority: Annotated[int, Parameter(help="Higher goes first."), Whole] = 0,
+    strict: Annotated[
+        bool, Parameter(help="Fail if a limit does not exist, and end the command if the lease is lost.")
+    ] = False,
+    label: Annotated[list[str] | None, Parameter(help="key=value, shown with the lease. Repeatable.")] = None,
+    output: Output = "table",  # noqa: ARG001 - errors follow it; stdout is the command's
+) -> int:
+    """Hold slots while a command runs; wait in turn until they are free.
+
+    Its exit code is passed through: 128+n when it was killed by signal n. Signals are passed on to it.
+    The command finds EBBGATE_LEASE_ID and EBBGATE_FENCING_TOKEN in its environment.
+    """
+    limits, rates = limit or [], rate_limit or []
+    if not command:
+        raise UsageError("there is no command; write it after --, as in: ebbgate run --limit NAME -- COMMAND")
+    if not limits and not rates:
+        raise UsageError("there is nothing to hold; give --limit NAME or --rate-limit NAME")
+    labels = _labels(label or [], command[0])
+    missing = _why_not(command[0])
+    if missing:
+        return _refuse(command[0], missing)
+    client = default_client()
+    start = time.monotonic()
+    hold = (
+        client.concurrency(
+            limits,
+            occupy,
+            timeout,
+            strict=strict,
+            priority=priority,
+            labels=labels,
+            raise_on_lease_renewal_failure=strict,
+        )
+        if limits
+        else nullcontext()
+    )
+    guard = Guard(command)  # while there is no thread yet
+    warnings.simplefilter("ignore", LeaseLostWarning)  # said below, in the words of the command line
+    with guard, _signals(guard) as started:
+        try:
+            with _telling([*limits, *rates]) as got_in, hold as lease:
+                if rates:
+                    left = None if timeout is None else max(timeout - (time.monotonic() - start), 0)
+                    client.rate_limit(rates, 1 if limits else occupy, left, strict, priority)
+                got_in.set()
+                started.set()
+                guard.start(_environment(lease))
+                return _watch(guard, lease, strict)
+        except AcquireTimeout as error:
+            raise AcquireTimeout(error.names, timeout or 0.0) from error
+        except NotStarted as error:
+            return _refuse(command[0], error.number)
+        except GuardKilled:
+            say("ebbgate: the guard of the command was killed, and the command with it")
+            return exits.ERROR
+
+
+def _watch(guard: Guard, lease: Lease | None, strict: bool) -> int:
+    """Wait for the command; return its exit code."""
+    told = False
+    while True:
+        status = guard.wait(LOOK_SECONDS)
+        if status is not None:
+            break
+        if lease is not None and not told and lease.lost:
+            told = True
+            if strict:
+                guard.end()
+            else:
+                say(
+                    f"ebbgate: warning: lost the lease on {_listed(lease.names)}; the command goes on "
+                    f"unprotected (--strict would end it). See: ebbgate lease inspect {lease.id}"
+                )
+    if told and strict and lease is not None:
+        lease.raise_if_lost()
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else exits.BY_SIGNAL - code
+
+
+@contextmanager
+def _signals(guard: Guard) -> Iterator[threading.Event]:
+    """Raise `Interrupted` at a signal until the event is set, pass it on to the command from then on."""
+    started = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if started.is_set():
+            guard.signal(number)
+        else:
+            raise Interrupted(number)
+
+    before = {
+        number: signal.signal(number, handle)
+        for number in FORWARDED
+        if signal.getsignal(number) is not signal.SIG_IGN  # nohup, or a shell's background job, wants it so
+    }
+    try:
+        yield started
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _telling(names: list[str]) -> Iterator[threading.Event]:
+    """Tell a person at a terminal what is waited for, if it takes long."""
+    got_in = threading.Event()
+    if not sys.stderr.isatty():
+        yield got_in
+        return
+
+    def tell() -> None:
+        if not got_in.wait(TELL_SECONDS):
+            say(f"waiting for {_listed(names)}; who holds it: ebbgate limit inspect {quoted(names[0])}")
+
+    threading.Thread(target=tell, name="ebbgate-telling", daemon=True).start()
+    try:
+        yield got_in
+    finally:
+        got_in.set()
+
+
+def _environment(lease: Lease | None) -> Mapping[str, str]:
+    if lease is None or not lease.id:
+        return {}
+    return {"EBBGATE_LEASE_ID": lease.id, "EBBGATE_FENCING_TOKEN": str(lease.fencing_token)}
+
+
+def _labels(given: list[str], command: str) -> Mapping[str, str]:
+    labels = {"command": Path(command).name[:100]}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise UsageError(f"--label is key=value, got {text!r}")
+        labels[name] = value
+    return labels
+
+
+def _why_not(command: str) -> int:
+    """Return why a command cannot be run, as the kernel numbers it; 0 if it seems it can."""
+    if shutil.which(command):
+        return 0
+    folders = [""] if "/" in command else os.get_exec_path()
+    found = command and any(Path(folder, command).is_file() for folder in folders)
+    is_folder = "/" in command and Path(command).is_dir()
+    return errno.EACCES if found else errno.EISDIR if is_folder else errno.ENOENT
+
+
+def _refuse(command: str, number: int) -> int:
+    if number == errno.ENOENT:
+        why = "no such file" if "/" in command else "not found on PATH"
+        say(f"ebbgate: {clean(command)!r}: {why}")
+        return exits.COMMAND_NOT_FOUND
+    hint = "; begin it with a line like #!/bin/sh" if number == errno.ENOEXEC else ""
+    hint = f"; make it executable: chmod +x {quoted(command)}" if number == errno.EACCES else hint
+    say(f"ebbgate: {clean(command)!r} cannot be executed: {os.strerror(number)}{hint}")
+    return exits.NOT_EXECUTABLE
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(repr(clean(name)) for name in names)
