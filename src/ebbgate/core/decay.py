@@ -10,6 +10,7 @@ microseconds; instants are counted in 1/n microseconds, in which that interval i
 import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from ebbgate.core.model import LATENESS_CREDIT_US, SECOND, Meter
@@ -60,6 +61,7 @@ def check_decay(value: float) -> float:
     return float(value)
 
 
+@lru_cache(maxsize=4096)  # many limits have the same rate, and finding it costs as much as ten decisions
 def rate_of(decay: float) -> tuple[int, int]:
     """Return the simplest fraction whose nearest double is `decay`, as (numerator, denominator).
 

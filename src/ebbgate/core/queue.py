@@ -371,7 +371,7 @@ class Queue:
     ) -> None:
         """Set where a group is parked and what it claims; what it gives up is gained by later ones."""
         if group.parks != parks or group.key != key:
-            wanted = {live: slots for live, slots in group.needs}
+            wanted = dict(group.needs)
             for live in group.parks:
                 del live.parked[bisect_left(live.parked, (group.key,))]
                 _count(live.wants, wanted[live], -1)
@@ -423,7 +423,7 @@ class Queue:
         if not live.parked:
             return
         room = live.room(now_us)
-        if any(slots != ALL for _, slots, _ in live.claims):
+        if live.claims and live.claims[0][1] != ALL:
             target = room + 1  # what is claimed makes the others' need uncertain: look at every slot
         else:
             target = min((slots for slots in live.wants if slots > room), default=0)

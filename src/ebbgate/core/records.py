@@ -75,8 +75,8 @@ class Records:
                 continue  # it changed, and was forgotten at once
             record = self._find(kind, record_id)
             (gone if record is None else changes).append(Stored(kind, record_id, record, record is not None))
-        for lease in self._touched.values():
-            changes.append(Stored("lease", lease.id, lease, lease.id in self.leases))
+        for lease_id, lease in self._touched.items():
+            changes.append(Stored("lease", lease_id, lease, lease_id in self.leases))  # noqa: PERF401 - quicker
         return changes + gone if gone else changes
 
     def _find(self, kind: str, record_id: str) -> Record | None:
@@ -199,8 +199,14 @@ class Records:
         if lease.attend_due_us >= 0:
             heapq.heappush(self.attends, (lease.attend_due_us, lease.id))
         if len(self.expiries) > 256 + 2 * self._holding:
-            held = (self.leases[lease_id] for ids in self.by_session.values() for lease_id in ids)
-            self.expiries = [(lease.expires_us, lease.id) for lease in held if lease.state == "held"]
+            leases = self.leases
+            self.expiries = [
+                (expires_us, lease_id)
+                for expires_us, lease_id in set(self.expiries)
+                if (lease := leases.get(lease_id)) is not None
+                and lease.state == "held"
+                and lease.expires_us == expires_us
+            ]
             heapq.heapify(self.expiries)
 
     # --- changing records, under the journal
