@@ -217,6 +217,10 @@ class UnknownLimitWarning(EbbgateWarning):
     """A named limit does not exist, so it does not protect the block."""
 
 
+class PrivateFileWarning(EbbgateWarning):
+    """The default file lies in a container: no other container shares its limits."""
+
+
 class NestedWaitWarning(EbbgateWarning):
     """This caller waits for slots that it holds itself, and so would wait for ever."""
 

@@ -1,10 +1,14 @@
 """Where the environment is read, and nowhere else but in `cli`."""
 
+import logging
 import os
+import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
-from ebbgate.errors import InvalidRequest
+from ebbgate.errors import InvalidRequest, PrivateFileWarning
 
 DEFAULT_PORT: Final = 4220
 
@@ -12,7 +16,31 @@ DEFAULT_PORT: Final = 4220
 def url() -> str:
     """Return where to connect: `EBBGATE_URL`, or the file of this user on this machine."""
     configured = os.environ.get("EBBGATE_URL")
-    return configured or f"sqlite:///{default_path()}"
+    if configured:
+        return configured
+    path = default_path()
+    if is_container():
+        _warn_of_private_file(path)
+    return f"sqlite:///{quote(str(path))}"
+
+
+def is_container() -> bool:
+    """Tell whether this process seems to run in a container, whose files are its own."""
+    return (
+        Path("/.dockerenv").exists()
+        or Path("/run/.containerenv").exists()
+        or bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+    )
+
+
+@lru_cache(maxsize=1)  # once a process
+def _warn_of_private_file(path: Path) -> None:
+    message = (
+        f"{path} is private to this container, and so are its limits; "
+        "set EBBGATE_URL to a file on a shared volume of this machine, or to a server"
+    )
+    logging.getLogger("ebbgate").warning("%s", message)
+    warnings.warn(message, PrivateFileWarning, stacklevel=4)
 
 
 def configured_url() -> str | None:

@@ -9,7 +9,7 @@ import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from ebbgate.core.book import Book
 from ebbgate.core.model import Settings
@@ -54,7 +54,7 @@ def _canonical(url: str) -> str:
         return url
     from ebbgate.stores import path_of
 
-    return f"sqlite:///{os.path.realpath(path_of(url))}"
+    return f"sqlite:///{quote(os.path.realpath(path_of(url)))}"
 
 
 def _open(key: str, settings: Settings | None) -> "EmbeddedGate":
