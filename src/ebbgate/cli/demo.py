@@ -1,0 +1,196 @@
+"""`ebbgate demo`: real processes contend for two limits, one is killed, and what happened is proven.
+
+The workers note by themselves when they were where; the store is not asked what it believes. Everything lives
+in a folder of its own, which goes away with the processes, also on Ctrl-C.
+
+Known limit: on a machine that is far too busy, calls that should come at the full rate come late, and the
+demo says so.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from ebbgate import Client
+from ebbgate.cli.demo_crew import Crew, Role
+from ebbgate.cli.demo_proof import Finding, at_the_rate, in_order, never_too_many, nothing_left, passed_on
+from ebbgate.cli.demo_view import Lines, LiveTable, View, show_findings
+from ebbgate.cli.demo_worker import API, WORKSHOP
+from ebbgate.errors import InvalidRequest
+
+SLOTS: Final = 4
+HOLDERS: Final = 6
+BURST: Final = 5
+RATE: Final = 10.0
+CALLERS: Final = 3
+
+SECONDS_MIN: Final = 3.0
+SECONDS_MAX: Final = 600.0
+_READY_SECONDS: Final = 30.0
+_END_SECONDS: Final = 15.0
+_DRAW_SECONDS: Final = 0.1
+_LINGER_NS: Final = 300_000_000  # inside before it is killed, so that everybody sees it there
+_TEMPDIR_MAX: Final = 50
+_INTERRUPTED: Final = 130
+
+
+def demo(*, seconds: float = 14.0, plain: bool = False) -> None:
+    """Watch real processes contend for two limits; one is killed, and what happened is proven.
+
+    Parameters
+    ----------
+    seconds
+        How long they contend, 3 to 600.
+    plain
+        Plain lines instead of a table that moves; always so without a terminal.
+    """
+    if not SECONDS_MIN <= seconds <= SECONDS_MAX:
+        raise InvalidRequest(f"seconds must be from {SECONDS_MIN:g} to {SECONDS_MAX:g}, got {seconds:g}")
+    console = Console(highlight=False)
+    view: View = LiveTable(console, SLOTS, RATE, seconds)
+    if plain or not console.is_terminal:
+        view = Lines(console, SLOTS)
+    console.print(
+        f"{HOLDERS} processes want the {SLOTS} slots of the limit '{WORKSHOP}', some two at a time.\n"
+        f"{CALLERS} processes call an '{API}': {BURST} calls at once, then {RATE:g} a second.\n"
+        "One is killed while it holds slots. In the end we see what each of them noted.",
+        soft_wrap=True,
+    )
+    try:
+        with _signals_as_exits(), _temporary_store() as folder:
+            findings, complaints = _run(folder, view, seconds)
+    except KeyboardInterrupt:
+        console.print("stopped; nothing is left behind")
+        raise SystemExit(_INTERRUPTED) from None
+    console.print()
+    show_findings(console, findings)
+    if not all(finding.proven for finding in findings):
+        if complaints:
+            print(complaints, file=sys.stderr)
+        raise SystemExit(1)
+
+
+@contextmanager
+def _signals_as_exits() -> Iterator[None]:
+    """Let whoever ends this process politely have it clean up."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _temporary_store() -> Iterator[Path]:
+    """Make a folder for the store and remove it whatever happens; a second Ctrl-C does not keep it."""
+    # Sockets lie beside the file, and their names must not be long.
+    place = "/tmp" if len(tempfile.gettempdir()) > _TEMPDIR_MAX and os.access("/tmp", os.W_OK) else None  # noqa: S108
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        with tempfile.TemporaryDirectory(prefix="ebbgate-", dir=place, ignore_cleanup_errors=True) as folder:
+            try:
+                yield Path(folder)
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+
+
+def _run(folder: Path, view: View, seconds: float) -> tuple[list[Finding], str]:
+    """Let the workers contend; return what is found, and what they complained of."""
+    url = f"sqlite:///{folder}/demo.db"
+    holders: list[Role] = ["hold"] * HOLDERS
+    callers: list[Role] = ["call"] * CALLERS
+    with Client(url) as client:
+        client.create_limit(WORKSHOP, SLOTS)
+        client.create_limit(API, BURST, slot_decay_per_second=RATE)
+        with Crew([*holders, *callers], url, folder) as crew:
+            with view:
+                _contend(crew, view, seconds)
+            workshop = client.read_limit(WORKSHOP)
+            return _findings(crew, workshop.held_slots, workshop.waiting), crew.complaints()
+
+
+def _findings(crew: Crew, held: int, waiting: int) -> list[Finding]:
+    visits, calls_ns = crew.visits(), crew.calls_ns()
+    return [
+        never_too_many(visits, SLOTS),
+        passed_on(visits, SLOTS),
+        in_order(visits),
+        *at_the_rate(calls_ns, BURST, RATE),
+        nothing_left(held, waiting, crew.ended_badly()),
+    ]
+
+
+def _contend(crew: Crew, view: View, seconds: float) -> None:
+    """Start all at once, have one killed on the way, and stop the others when the time is over."""
+    _listen_until(crew, _READY_SECONDS, lambda: all(worker.ready for worker in crew.workers))
+    crew.say("go")
+    tragedy = _Tragedy(crew, view, time.monotonic() + 0.4 * seconds)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not crew.gone():
+        crew.listen(_DRAW_SECONDS)
+        tragedy.go_on()
+        view.show(crew)
+    crew.say("stop")
+    _listen_until(crew, _END_SECONDS, crew.gone)
+    view.show(crew)
+
+
+def _listen_until(crew: Crew, seconds: float, reached: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not reached() and not crew.gone() and time.monotonic() < until:
+        crew.listen(_DRAW_SECONDS)
+
+
+class _Tragedy:
+    """One worker is told to stay inside with two slots, and is killed there; its slots pass on."""
+
+    def __init__(self, crew: Crew, view: View, begins_at: float) -> None:
+        """Let it begin at `begins_at` of the monotonic clock."""
+        self._crew = crew
+        self._view = view
+        self._begins_at = begins_at
+        self._victim = crew.holders[len(crew.holders) // 2]
+        self._acts = iter((self._told_to_stay, self._killed, self._passed_on))
+        self._act: Callable[[], bool] | None = next(self._acts)
+
+    def go_on(self) -> None:
+        """Do what comes next if it is time; called often."""
+        if self._act is not None and self._act():
+            self._act = next(self._acts, None)
+
+    def _told_to_stay(self) -> bool:
+        if time.monotonic() < self._begins_at:
+            return False
+        self._victim.say("stay")
+        return True
+
+    def _killed(self) -> bool:
+        inside = self._victim.entered
+        if inside is None or not inside.stays or time.monotonic_ns() < inside.at_ns + _LINGER_NS:
+            return False
+        self._victim.kill()
+        self._view.tell(
+            f"worker {self._victim.number} is killed (SIGKILL) while it holds {inside.slots} slots"
+        )
+        return True
+
+    def _passed_on(self) -> bool:
+        finding = passed_on(self._crew.visits(), SLOTS)
+        if finding.proven:
+            self._view.tell(finding.seen)
+        return finding.proven
