@@ -74,7 +74,9 @@ class LoopPort:
 
     def _look(self) -> None:
         """Look without blocking; where that is not possible, have a thread look."""
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()  # a push was earlier: left alone it would spin on, beside the next one
+            self._timer = None
         if self._helper is not None and not self._helper.done():
             return
         dead = self._gate.find_dead()
