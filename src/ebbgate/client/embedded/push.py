@@ -7,8 +7,6 @@ import contextlib
 import os
 import select
 import socket
-import tempfile
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +21,10 @@ def wake_folder(store_path: Path) -> Path:
     """
     folder = store_path.with_name(store_path.name + "-wake")
     if len(os.fsencode(folder)) > ADDRESS_LENGTH_MAX - 20:
+        # Rarely needed, and 4 ms of every first acquire if imported above.
+        import tempfile
+        from hashlib import blake2b
+
         short = blake2b(os.fsencode(store_path), digest_size=8).hexdigest()
         folder = Path(tempfile.gettempdir()) / f"ebbgate-{os.getuid()}-{short}"
     folder.mkdir(mode=0o700, exist_ok=True)
