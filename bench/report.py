@@ -3,7 +3,9 @@
 import math
 import os
 import platform
+import shutil
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -125,6 +127,7 @@ def conditions() -> dict[str, str]:
     import apsw
 
     return {
+        "ebbgate": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "load average": load_average(),
@@ -133,6 +136,16 @@ def conditions() -> dict[str, str]:
         "SQLite": f"{apsw.sqlite_lib_version()} (apsw {apsw.apsw_version()}), WAL, synchronous=NORMAL",
         "file system": _file_system(Path(tempfile.gettempdir())),
     }
+
+
+def _commit() -> str:
+    """Return which commit is measured, where git tells."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown commit"
+    command = [git, "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "unknown commit"
 
 
 def load_average() -> str:
