@@ -1,8 +1,9 @@
 """Several books that share one history, driven by the same commands, and the plain reference beside them."""
 
 import copy
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -74,7 +75,9 @@ def state_of(book: Book) -> dict[tuple[str, str], object]:
 
 
 def changes_of(decision: Decision) -> dict[tuple[str, str], object]:
-    changes = {(stored.kind, stored.id): (stored.keep, plain(stored.record)) for stored in decision.changes}
+    changes: dict[tuple[str, str], object] = {
+        (stored.kind, stored.id): (stored.keep, plain(stored.record)) for stored in decision.changes
+    }
     assert len(changes) == len(decision.changes), "a commit names a record twice"
     return changes
 
@@ -158,6 +161,10 @@ class Desk:
         return self.book.leases[lease_id]
 
 
+class Broken(Exception):  # noqa: N818 - also given as a command, which it is not
+    """A defect."""
+
+
 class World:
     """Books that take turns in deciding one history, each taking in what the others committed.
 
@@ -181,6 +188,7 @@ class World:
         decider: int = 0,
         undone: Sequence[int] = (),
         looks: Sequence[int] = (),
+        broken: Sequence[int] = (),
     ) -> list[Outcome]:
         """Let one book decide.
 
@@ -189,7 +197,10 @@ class World:
             decider: which book.
             undone: books that decide the same before, in vain.
             looks: books that are asked before when something is due.
+            broken: books that fail before, half way.
         """
+        for index in broken:
+            self._break(self.books[index], commands)
         for index in looks:
             self.books[index].next_due(self.now)
         expected = seen(self.reference.decide(commands, self.now))
@@ -212,6 +223,27 @@ class World:
     def _in_vain(self, book: Book, commands: Sequence[Command], expected: tuple[object, ...]) -> None:
         before = state_of(book)
         assert seen(book.decide(commands, self.now)) == expected
+        book.rollback()
+        assert state_of(book) == before
+        invariants.check(book, self.now)
+
+    def _break(self, book: Book, commands: Sequence[Command]) -> None:
+        """Have a decision fail before it has settled what its last command did."""
+        before = state_of(book)
+        settle, calls = book.queue.settle, itertools.count()
+
+        def fails(now_us: int, admit: Callable[[Lease, int], None] | None) -> list[Lease]:
+            if next(calls) == len(commands) // 2:
+                raise Broken
+            return settle(now_us, admit)
+
+        book.queue.settle = fails  # type: ignore[method-assign]
+        try:
+            book.decide([*commands, Broken()], self.now)  # type: ignore[list-item]  # nor is this a command
+        except (Broken, TypeError, AttributeError):
+            pass
+        finally:
+            del book.queue.settle
         book.rollback()
         assert state_of(book) == before
         invariants.check(book, self.now)
@@ -265,7 +297,8 @@ class Dice:
         if gone and self.r.random() < 0.5:
             return Hello(self.r.choice(gone), 1, remembers=gone[0] != "t")
         choose = self.r.choices(
-            (self.acquire, self.release, self.put, self.renew, self.hello, self.away, self.delete, self.revoke,
+            (self.acquire, self.release, self.put, self.renew, self.hello, self.away, self.delete,
+             self.revoke,
              self.tick, self.again),
             (40, 22, 7, 4, 2, 1, 1, 2, 6, 3),
         )[0]  # fmt: skip
@@ -351,7 +384,8 @@ class Dice:
         if len(names) < 4 and r.random() < 0.5:
             decay = r.choice((0.0, 0.0, 1.0, 0.5, 1 / 3, 7.3))
             return PutLimit(
-                request, "put", r.choice("abcdef"), limit_id(r.randrange(1 << 100)), limit=r.choice((1, 1, 2, 3, 5)),
+                request, "put", r.choice("abcdef"), limit_id(r.randrange(1 << 100)),
+                limit=r.choice((1, 1, 2, 3, 5)),
                 slot_decay_per_second=decay,
             )  # fmt: skip
         target = r.choice(names or ["a"])
@@ -401,5 +435,7 @@ def run_history(seed: int, steps: int, settings: Settings) -> World:
         commands = [] if r.random() < 0.05 else dice.commands(world)
         if any(isinstance(command, PutLimit) for command in commands):
             world.now += 1
-        world.step(commands, decider=r.randrange(len(world.books)), undone=some, looks=looks)
+        broken = [index for index in range(len(world.books)) if r.random() < 0.05]
+        decider = r.randrange(len(world.books))
+        world.step(commands, decider=decider, undone=some, looks=looks, broken=broken)
     return world

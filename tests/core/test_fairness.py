@@ -122,7 +122,7 @@ def test_a_stuck_tenant_never_costs_others_a_shared_slot(closed: bool, ids: list
 
 
 def test_the_shared_limit_is_kept_last() -> None:
-    """Overtaken for too long, a tenant's waiter keeps its own limit first, and the shared one only after that."""
+    """Overtaken for too long, a tenant's waiter keeps its own limit first, the shared one after that."""
     town = Town({"shared": 1, "tenant": 1})
     town.ask({"tenant": 1}, 100 * SECOND, "stuck")
     town.ask({"shared": 1}, SECOND, "other")

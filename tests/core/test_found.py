@@ -55,7 +55,7 @@ def test_a_record_is_named_once_in_a_commit_even_if_it_changes_and_is_forgotten(
 
 
 def test_what_ended_is_forgotten_in_one_order_whoever_decides() -> None:
-    """A book that has undone something, or has read everything anew, forgets the same records at the same time."""
+    """A book that has read everything anew forgets the same records at the same time."""
     desk = Desk()
     desk.limit("a", 5)
     for number in range(100):
@@ -71,7 +71,7 @@ def test_what_ended_is_forgotten_in_one_order_whoever_decides() -> None:
 
 
 def test_a_decision_that_is_undone_leaves_everybody_in_order() -> None:
-    """Two of one kind are let in and it is undone: the first of them is again before one that came between."""
+    """Two of one kind leave and it is undone: the first is again before one that came between."""
     desk = Desk()
     desk.limit("a", 2)
     desk.limit("b", 9)

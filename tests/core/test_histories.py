@@ -1,4 +1,4 @@
-"""Random histories: what a book decides is what the rule says, whoever decides, undone or not, read anew or not."""
+"""Random histories: a book decides what the rule says, whoever decides, undone or not, read anew or not."""
 
 import random
 
@@ -26,12 +26,16 @@ class Histories(RuleBasedStateMachine):
         for _ in range(3):
             self.world.step([Dice(source).put(self.world)])
 
-    @rule(source=chance, decider=books, undone=st.sets(books), looks=st.sets(books))
-    def decide(self, source: random.Random, decider: int, undone: set[int], looks: set[int]) -> None:
+    @rule(source=chance, decider=books, undone=st.sets(books), looks=st.sets(books), broken=st.sets(books))
+    def decide(
+        self, source: random.Random, decider: int, undone: set[int], looks: set[int], broken: set[int]
+    ) -> None:
         commands = Dice(source).commands(self.world)
         if any(isinstance(command, PutLimit) for command in commands):
             self.world.now += 1  # an edit and the making of a limit are told apart by their instants
-        self.world.step(commands, decider=decider, undone=sorted(undone), looks=sorted(looks))
+        self.world.step(
+            commands, decider=decider, undone=sorted(undone), looks=sorted(looks), broken=sorted(broken)
+        )
 
     @rule(source=chance)
     def wait(self, source: random.Random) -> None:

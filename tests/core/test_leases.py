@@ -124,10 +124,11 @@ def test_no_edit_refills_or_drains(desk: Desk) -> None:
     desk.after(3)
     live = desk.book.names["r"]
     for edit in (
-        {"limit": 20}, {"limit": 10}, {"active": False}, {"active": True}, {"name": "q"}, {"slot_decay_per_second": 3.0},
+        {"limit": 20}, {"limit": 10}, {"active": False}, {"active": True}, {"name": "q"},
+        {"slot_decay_per_second": 3.0},
         {"slot_decay_per_second": 0.0}, {"slot_decay_per_second": 0.001}, {"description": "x"},
     ):  # fmt: skip
-        desk.decide(PutLimit(str(edit), "update", live.limit.name, **edit))  # type: ignore[arg-type]
+        desk.decide(PutLimit(str(edit), "update", live.limit.name, **edit))
         assert live.meter is not None
         assert 0 <= spent_exactly(live.meter, desk.now) - 5 < 5e-6
 
@@ -329,7 +330,8 @@ def test_the_same_id_for_something_else_is_an_error(desk: Desk) -> None:
     desk.limit("r", 5, decay=1.0)
     desk.ask("l", "r")
     for changed in (
-        desk.ask("l", "a"), desk.ask("l", "r", 2), desk.ask("l", "r", session="t"), desk.ask("l", "r", spend=True),
+        desk.ask("l", "a"), desk.ask("l", "r", 2), desk.ask("l", "r", session="t"),
+        desk.ask("l", "r", spend=True),
     ):  # fmt: skip
         assert code(changed) == "id_reused"
     desk.ask("none", [])

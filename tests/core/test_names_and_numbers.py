@@ -27,7 +27,8 @@ def test_these_characters_are_not_allowed_in_a_name(character: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "x" * 201, ".", "..", " a", "a ", "\u00a0a", "a\u3000", "a\nb", "a\x00b", "a\x7fb", "a\x85b", "a\u2028b",
+    ["", "x" * 201, ".", "..", " a", "a ", "\u00a0a", "a\u3000", "a\nb", "a\x00b", "a\x7fb", "a\x85b",
+     "a\u2028b",
      "a\ud800b", "\t", UUID, UUID.upper(), UUID.replace("-", ""), f"{{{UUID}}}", f"urn:uuid:{UUID}"],
 )  # fmt: skip
 def test_these_names_are_refused(name: str) -> None:

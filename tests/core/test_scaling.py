@@ -87,7 +87,7 @@ def rate_limited(waiters: int) -> tuple[Book, str]:
     return book, ""
 
 
-def let_time_pass(book: Book, _: str, grants: int) -> Iterator[float]:
+def let_time_pass(book: Book, _holder: str, grants: int) -> Iterator[float]:
     """Yield what each grant by decay takes in seconds."""
     now_us = T0
     for _ in range(grants):

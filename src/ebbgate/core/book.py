@@ -99,7 +99,7 @@ class Book(Ledger):
                 return leasing.revoke(self, command)
             case PutLimit():
                 return managing.put_limit(self, command)
-            case DeleteLimit():
+            case DeleteLimit():  # pragma: no branch - there are no others
                 return managing.delete_limit(self, command)
 
     def rollback(self) -> None:

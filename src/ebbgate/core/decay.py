@@ -82,7 +82,7 @@ def rate_of(decay: float) -> tuple[int, int]:
 
 
 def _simplest_between(low: Fraction, high: Fraction) -> Fraction:
-    """Return the fraction of smallest denominator strictly between two (a walk down the Stern-Brocot tree)."""
+    """Return the fraction of smallest denominator strictly between two: a walk down the Stern-Brocot tree."""
     whole = math.floor(low)
     if whole + 1 < high:
         return Fraction(whole + 1)

@@ -134,9 +134,8 @@ def _asked_again(ledger: Ledger, lease: Lease, command: Acquire) -> Outcome:
             ledger.touch(lease)
             lease.wake = command.wake
         return Waiting(lease.id, lease.arrival)
-    if lease.state == "held":
-        if lease.attend_due_us >= 0:
-            ledger.attended(lease, -1)
+    if lease.state == "held" and lease.attend_due_us >= 0:
+        ledger.attended(lease, -1)
     return outcome_of(lease)
 
 

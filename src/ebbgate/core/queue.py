@@ -478,12 +478,10 @@ def _parks_and_claims(
             if live.limit.limit == 0:
                 return (live,), ()
         needs = {live.limit.id: (live, slots) for live, slots in group.needs}
-        for limit_id in head.keeps:
-            live, slots = needs[limit_id]
-            if live in lacking:
-                gathers = live
-                break
-            claims.append((live, slots))
+        order = [needs[limit_id] for limit_id in head.keeps]
+        secured = next(place for place, (live, _) in enumerate(order) if live in lacking)
+        claims = order[:secured]
+        gathers = order[secured][0]
     if gathers is not None:
         # Room that is not there now may come back by decay, unseen; hence a claim on every metered limit.
         if gathers.meter is not None or gathers.visible(key, now_us) > 0:

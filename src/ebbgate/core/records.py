@@ -76,7 +76,7 @@ class Records:
             record = self._find(kind, record_id)
             (gone if record is None else changes).append(Stored(kind, record_id, record, record is not None))
         for lease_id, lease in self._touched.items():
-            changes.append(Stored("lease", lease_id, lease, lease_id in self.leases))  # noqa: PERF401 - quicker
+            changes.append(Stored("lease", lease_id, lease, lease_id in self.leases))
         return changes + gone if gone else changes
 
     def _find(self, kind: str, record_id: str) -> Record | None:
@@ -203,9 +203,9 @@ class Records:
             self.expiries = [
                 (expires_us, lease_id)
                 for expires_us, lease_id in set(self.expiries)
-                if (lease := leases.get(lease_id)) is not None
-                and lease.state == "held"
-                and lease.expires_us == expires_us
+                if (known := leases.get(lease_id)) is not None
+                and known.state == "held"
+                and known.expires_us == expires_us
             ]
             heapq.heapify(self.expiries)
 

@@ -2,8 +2,8 @@
 
 `check` counts everything anew from the records. A simulation calls it after each step.
 
-Known limit: that no limit is over-full is only checked of limits that were never edited; one that was lowered,
-or is active again, may hold more than it has for a while.
+Known limit: that no limit is over-full is only checked of limits that were never edited; one that was
+lowered, or is active again, may hold more than it has for a while.
 """
 
 from collections import Counter, defaultdict

@@ -9,10 +9,10 @@ What a waiter that does not fit leaves to later ones:
 
 - it lacks exactly one limit: no room of that limit;
 - it lacks several: everything;
-- it lacks any, wants several, is the first of its kind and was overtaken for `patience`: it secures its limits one after
-  the other, in an order that is fixed at that moment: fewest waiters first, then fewest slots, then by id. Its
-  slots of those that it has secured, and all room of the next one, are not left to later ones; nothing is
-  while a limit that it lacks is closed.
+- it lacks any, wants several, is the first of its kind and was overtaken for `patience`: it secures its
+  limits one after the other, in an order that is fixed at that moment: fewest waiters first, then fewest
+  slots, then by id. Later ones are not left its slots of those that it has secured, nor any room of the next
+  one; they are left everything while a limit that it lacks is closed.
 
 A waiter is the first of its kind if no earlier one wants the same slots at the same priority. It is overtaken
 when a later one is let in that takes slots of a limit that it wants too.
@@ -167,7 +167,7 @@ class PlainQueue(Queue):
         return []
 
     def next_in_line(self, now_us: int, *, decide: bool) -> Lease | None:
-        """Return the first that fits; have those keep their slots, on the way, that were overtaken for too long."""
+        """Return the first that fits; those that were overtaken for too long keep slots from now on."""
         kept: dict[str, int] = {}
         for lease in self.waiters:
             if not self._lacking(lease, kept, now_us):
