@@ -38,7 +38,9 @@ def test_a_container_is_told_once_that_its_file_is_private(
     Client()
 
 
-@pytest.mark.parametrize("url", ["nonsense", "sqlite://", "sqlite:///", "sqlite://host/x.db", "mysql://x", "memory://x"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "sqlite://", "sqlite:///", "sqlite://host/x.db", "mysql://x", "memory://x"]
+)
 def test_an_address_of_nothing_is_refused_with_examples(url: str) -> None:
     """The next step stands in the message."""
     with pytest.raises(errors.InvalidRequest, match="sqlite:///|memory://"):

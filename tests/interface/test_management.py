@@ -52,8 +52,25 @@ def test_limits_are_listed_by_name_and_prefix(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "a/b", "a\\b", "a%b", "a&b", "a>b", "a<b", "a?b", "a#b", ".", "..", " a", "a ", "a\nb", "a\x00b", "x" * 201]
-    + [str(uuid.uuid4()), uuid.uuid4().hex, None, 7],
+    [
+        "",
+        "a/b",
+        "a\\b",
+        "a%b",
+        "a&b",
+        "a>b",
+        "a<b",
+        "a?b",
+        "a#b",
+        ".",
+        "..",
+        " a",
+        "a ",
+        "a\nb",
+        "a\x00b",
+        "x" * 201,
+    ]
+    + ["0b5e7d0e-1111-4222-a333-444455556666", "0b5e7d0e11114222a333444455556666", None, 7],
 )
 def test_names_that_could_not_be_addressed_are_refused(client: Client, name: str) -> None:
     """With `InvalidLimit`, on creating and on renaming."""
@@ -66,7 +83,9 @@ def test_names_that_could_not_be_addressed_are_refused(client: Client, name: str
     assert [info.name for info in client.list_limits()] == ["ok"]
 
 
-@pytest.mark.parametrize("name", ["a", "tag:x", "München", "a b", "日本語", "a.b", "x" * 200, "-", "a:b=c,d;e|f"])
+@pytest.mark.parametrize(
+    "name", ["a", "tag:x", "München", "a b", "日本語", "a.b", "x" * 200, "-", "a:b=c,d;e|f"]
+)
 def test_every_other_name_works_everywhere(client: Client, name: str) -> None:
     """Created, used, listed, deleted."""
     client.create_limit(name, 1)
@@ -83,7 +102,9 @@ def test_numbers_of_slots_out_of_range_are_refused(client: Client, limit: int) -
     assert client.list_limits() == []
 
 
-@pytest.mark.parametrize("decay", [-1.0, math.nan, math.inf, 1e-10, 1e7, "fast", "5/fortnight", "-5/s", True, ""])
+@pytest.mark.parametrize(
+    "decay", [-1.0, math.nan, math.inf, 1e-10, 1e7, "fast", "5/fortnight", "-5/s", True, ""]
+)
 def test_decays_out_of_range_are_refused(client: Client, decay: float | str) -> None:
     """0, or 1e-9 to 1e6 per second, or a rate."""
     with pytest.raises(errors.InvalidLimit):

@@ -109,7 +109,10 @@ def test_a_timeout_bounds_the_wait_and_leaves_nothing(client: Client, timeout: f
     client.create_limit("db", 1)
     with held_elsewhere("db"):
         begun = time.monotonic()
-        with pytest.raises(AcquireConcurrencySlotTimeoutError) as caught, concurrency("db", timeout_seconds=timeout):
+        with (
+            pytest.raises(AcquireConcurrencySlotTimeoutError) as caught,
+            concurrency("db", timeout_seconds=timeout),
+        ):
             pytest.fail("the slot is taken")
         assert time.monotonic() - begun < 2
         assert isinstance(caught.value, TimeoutError)
@@ -137,11 +140,17 @@ def test_empty_names_do_nothing(url: str) -> None:
 def test_an_unknown_limit_warns_once_with_a_near_miss_and_the_block_runs(client: Client) -> None:
     """The known limits are enforced all the same."""
     client.create_limit("database", 1)
-    with pytest.warns(errors.UnknownLimitWarning, match="did you mean 'database'"), concurrency("databse") as lease:
+    with (
+        pytest.warns(errors.UnknownLimitWarning, match="did you mean 'database'"),
+        concurrency("databse") as lease,
+    ):
         assert not lease.protected
     with concurrency("databse"):
         pass
-    with pytest.warns(errors.UnknownLimitWarning, match="'other'"), concurrency(["database", "other"]) as lease:
+    with (
+        pytest.warns(errors.UnknownLimitWarning, match="'other'"),
+        concurrency(["database", "other"]) as lease,
+    ):
         assert lease.protected
         assert client.read_limit("database").held_slots == 1
 
@@ -266,7 +275,7 @@ def test_waiting_for_what_one_holds_oneself_is_warned_of(client: Client) -> None
     "arguments",
     [
         {"names": "a/b"},
-        {"names": ""  "x" * 201},
+        {"names": "x" * 201},
         {"names": 7},
         {"names": ["ok", 3]},
         {"names": "db", "occupy": 0},

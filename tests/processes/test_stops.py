@@ -31,7 +31,9 @@ def holder(strict: bool, again: bool) -> str:
     return HOLDER.replace("STRICT", str(strict)).replace("AGAIN", str(again))
 
 
-def test_a_stopped_holder_loses_its_slot_to_the_next_and_knows_it_at_once(client: Client, start: Start) -> None:
+def test_a_stopped_holder_loses_its_slot_to_the_next_and_knows_it_at_once(
+    client: Client, start: Start
+) -> None:
     """Even if it looks before its renewer could."""
     client.create_limit("db", 1)
     stopped = start(holder(strict=True, again=False))
@@ -54,7 +56,9 @@ def test_a_stopped_holder_whose_slot_nobody_wanted_goes_on(client: Client, start
     stopped = start(holder(strict=False, again=False))
     stopped.hear()
     stopped.signal(signal.SIGSTOP)
-    waiter = start('say()\ntry:\n  with concurrency("db", timeout_seconds=1.5): pass\nexcept Exception: pass\nsay()')
+    waiter = start(
+        'say()\ntry:\n  with concurrency("db", timeout_seconds=1.5): pass\nexcept Exception: pass\nsay()'
+    )
     waiter.hear()
     wait_for_waiters(client, "db", 1)
     waiter.hear()

@@ -47,7 +47,13 @@ def place_of(gate: "EmbeddedGate", lease_id: str, wake: str) -> Place:
     """Return from whom a flow asks."""
     holds = own_holds.get()
     return Place(
-        gate.session, gate.epoch, lease_id, wake, gate.clock, connect_timeout_us(), _sum(gate.session, holds) if holds else {}
+        gate.session,
+        gate.epoch,
+        lease_id,
+        wake,
+        gate.clock,
+        connect_timeout_us(),
+        _sum(gate.session, holds) if holds else {},
     )
 
 
@@ -87,7 +93,14 @@ def unprotected(terms: Terms) -> Lease:
     """Return the lease of a block that nothing protects: it names no limit, or the truth cannot be reached."""
     held = Held("", 0, 0, 0, 0, protected=False)
     return Lease(
-        held, terms.names, terms.duration_us, clock=lambda: 0, sent_us=0, waited_us=0, on_loss=_ignore, retake=False
+        held,
+        terms.names,
+        terms.duration_us,
+        clock=lambda: 0,
+        sent_us=0,
+        waited_us=0,
+        on_loss=_ignore,
+        retake=False,
     )
 
 

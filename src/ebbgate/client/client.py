@@ -32,7 +32,9 @@ def run(flow: Flow[T], gate: "EmbeddedGate") -> T:
             try:
                 reply: object
                 if isinstance(want, Ask):
-                    waiter = Waiter(want.command.id) if want.waits and isinstance(want.command, Acquire) else None
+                    waiter = (
+                        Waiter(want.command.id) if want.waits and isinstance(want.command, Acquire) else None
+                    )
                     reply = gate.call((want.command,), waiter)[0]
                 elif isinstance(want, Wait):
                     assert waiter is not None, "only what was asked for can be waited for"

@@ -49,7 +49,9 @@ def gate_if_open(url: str) -> "EmbeddedGate | None":
 def _canonical(url: str) -> str:
     scheme = urlsplit(url).scheme
     if scheme in _SERVER_SCHEMES:
-        raise InvalidRequest(f"{url!r} names a server; this release works on the file of one machine: sqlite:///file.db")
+        raise InvalidRequest(
+            f"{url!r} names a server; this release works on the file of one machine: sqlite:///file.db"
+        )
     if scheme != "sqlite":
         return url
     from ebbgate.stores import path_of

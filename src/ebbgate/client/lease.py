@@ -255,7 +255,9 @@ class Renewer:
         ]
         if not due:
             return
-        commands = [Renew(lease.id, gate.session, gate.epoch, lease.duration_us, lease.retake) for lease in due]
+        commands = [
+            Renew(lease.id, gate.session, gate.epoch, lease.duration_us, lease.retake) for lease in due
+        ]
         try:
             outcomes = gate.call(commands)
         except EbbgateError as error:

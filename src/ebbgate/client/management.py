@@ -25,7 +25,9 @@ def _new() -> str:
 
 
 def _decay(slot_decay_per_second: float | str) -> float:
-    return parse_rate(slot_decay_per_second) if isinstance(slot_decay_per_second, str) else slot_decay_per_second
+    return (
+        parse_rate(slot_decay_per_second) if isinstance(slot_decay_per_second, str) else slot_decay_per_second
+    )
 
 
 class Management:

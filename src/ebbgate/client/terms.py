@@ -114,7 +114,9 @@ def _timeout_us(timeout_seconds: object) -> int | None:
         return None
     timeout_us = _microseconds("timeout_seconds", timeout_seconds)
     if timeout_us < 0:
-        raise InvalidRequest(f"timeout_seconds must be >= 0, or None to wait for ever, got {timeout_seconds!r}")
+        raise InvalidRequest(
+            f"timeout_seconds must be >= 0, or None to wait for ever, got {timeout_seconds!r}"
+        )
     return min(timeout_us, round(_TIMEOUT_MAX_SECONDS * SECOND))
 
 

@@ -140,6 +140,12 @@ class Engine:
             self.version = found
             self.book.confirm(unsettled.decision.head)
 
+    def forget(self) -> None:
+        """Trust nothing in memory any more: load everything before the next decision."""
+        self.version = None
+        self._unsettled = None
+        self._late.clear()
+
     def _take_late(self, commands: Sequence[Command]) -> dict[int, Outcome]:
         """Return the outcomes, by identity of the command, of those that were carried out before."""
         if not self._late:
@@ -185,7 +191,9 @@ class Engine:
             except Exception:
                 lease_id = getattr(command, "id", "")
                 _log.exception("%s %s is refused: it fails", type(command).__name__, lease_id)
-                guilty[index] = Refused("internal", {"message": f"{type(command).__name__} {lease_id} failed"})
+                guilty[index] = Refused(
+                    "internal", {"message": f"{type(command).__name__} {lease_id} failed"}
+                )
             self.book.rollback()
         innocent = [command for index, command in enumerate(commands) if index not in guilty]
         decision = self.book.decide(innocent, now_us)

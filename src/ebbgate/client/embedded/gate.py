@@ -8,31 +8,29 @@ and everybody waits for it.
 """
 
 import contextlib
+import logging
 import os
-import shutil
 import socket
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
-from ebbgate.client.embedded.presence import OFFSET_MAX, Presence
-from ebbgate.client.embedded.push import Mailbox, Pusher, remove_mailboxes, wake_folder
+from ebbgate.client.embedded.hearing import Hearing
+from ebbgate.client.embedded.jobs import Job, Port, fail, is_refused, new_id
+from ebbgate.client.embedded.neighbours import Neighbours
 from ebbgate.client.embedded.thread_port import ThreadPort
-from ebbgate.client.lease import Lease as HeldLease
 from ebbgate.client.lease import Renewer
-from ebbgate.client.waiting import Gone, Heard, Waiter
+from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
+from ebbgate.core.commands import Away, Command, Hello, Outcome, Release, Tick, Told, Waiting
 from ebbgate.core.grace import Grace
-from ebbgate.core.commands import Away, Command, Ended, Hello, Outcome, Refused, Release, Tick, Told, Waiting
-from ebbgate.core.ledger import outcome_of
 from ebbgate.core.model import SECOND, Lease, Stored
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
-from ebbgate.errors import EbbgateError, StoreUnavailable
+from ebbgate.errors import EbbgateError, InternalError, StoreUnavailable
 from ebbgate.stores.base import EMPTY, PATIENCE_US, Busy, EmbeddedStore, Version
 
 TURN_US: Final = 50_000
@@ -59,31 +57,7 @@ OVERDUE_US: Final = 20_000
 
 T = TypeVar("T")
 
-
-class Port(Protocol):
-    """Where callers of one kind wait."""
-
-    def nudge(self) -> None:
-        """Have it look at the plan again: something is due sooner."""
-
-    def close(self) -> None:
-        """Give back what it holds open."""
-
-    def abandon(self) -> None:
-        """The same in a child after a fork."""
-
-
-class Job:
-    """Commands of one caller, and what became of them."""
-
-    __slots__ = ("commands", "done", "error", "outcomes", "waiter")
-
-    def __init__(self, commands: Sequence[Command], waiter: Waiter | None) -> None:
-        self.commands = commands
-        self.waiter = waiter
-        self.outcomes: list[Outcome] = []
-        self.error: EbbgateError | None = None
-        self.done = False
+_log: Final = logging.getLogger("ebbgate")
 
 
 class EmbeddedGate:
@@ -101,23 +75,21 @@ class EmbeddedGate:
         self.book = book
         self.session = new_id()
         self.epoch = 1
-        self.holding: dict[str, HeldLease] = {}
-        self.waiters: dict[str, Waiter] = {}
+        self.hearing = Hearing()
+        self.holding = self.hearing.holding
+        self.waiters = self.hearing.waiters
         self.plan_us = -1  # when to look again, by the store's clock; -1: not until told
         self.ports: list[Port] = []  # where callers wait
         self._engine = Engine(book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
         self._mutex = threading.Lock()
         self._jobs: deque[Job] = deque()
-        self._folder = wake_folder(path) if path else Path(tempfile.mkdtemp(prefix="ebbgate-"))
-        self._private = path is None
-        self._pusher = Pusher()
-        self._boxes = 0
+        self._neighbours = Neighbours(path, self.session)
+        self.push = self._neighbours.push
+        self.new_mailbox = self._neighbours.new_mailbox
         self._mailbox = self.new_mailbox()  # for what happens to held leases; the renewer listens
-        offset = int.from_bytes(os.urandom(8), "big") % OFFSET_MAX
-        self._presence = Presence(path.with_name(path.name + "-presence"), offset) if path else None
         self._hello = Hello(
             self.session, self.epoch, socket.gethostname(), os.getpid(), None,
-            offset if path else -1, self._mailbox.address, remembers=False,
+            self._neighbours.presence, self._mailbox.address, remembers=False,
         )  # fmt: skip
         self._greeted = False
         self._checked_us = 0
@@ -145,7 +117,9 @@ class EmbeddedGate:
         job = Job(commands, waiter)
         self._jobs.append(job)
         if not self._mutex.acquire(timeout=patience_us / SECOND):
-            raise StoreUnavailable("other threads of this process wait for the store; asked again, it may pass")
+            raise StoreUnavailable(
+                "other threads of this process wait for the store; asked again, it may pass"
+            )
         try:
             if not job.done:
                 jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
@@ -179,15 +153,20 @@ class EmbeddedGate:
         try:
             self._refresh(patience_us)
             told = self._carry_out(jobs, patience_us)
-            if any(_is_refused(outcome, "unknown_session") for job in jobs for outcome in job.outcomes):
+            if any(is_refused(outcome, "unknown_session") for job in jobs for outcome in job.outcomes):
                 self._greeted = False  # others took this process for dead, or the store lost its tail
                 told += self._carry_out(jobs, patience_us)
             self._grace.succeeded(self.store.clock())
         except EbbgateError as error:
             self._grace.failed(self.store.clock())
             self._retry_us = self.store.clock() + RETRY_US
-            for job in jobs:
-                job.error = error
+            fail(jobs, error)
+        except Busy:
+            raise
+        except Exception as error:
+            _log.exception("a defect: %d command(s) failed; everything is loaded anew", len(jobs))
+            self._engine.forget()
+            fail(jobs, InternalError(f"this is a defect of ebbgate, please report it: {error!r}"))
         finally:
             if locked:
                 self.store.unlock()
@@ -282,10 +261,6 @@ class EmbeddedGate:
                 return self.book.queue.ahead(lease)
         return 0
 
-    def push(self, address: str) -> None:
-        """Tell whoever listens at `address` to look."""
-        self._pusher.push(address)
-
     def clock(self) -> int:
         """Return the local time in microseconds; it never steps."""
         return time.monotonic_ns() // 1000
@@ -314,46 +289,18 @@ class EmbeddedGate:
         return self.clock() - (self.store.clock() - store_us)
 
     def _deliver(self, told: Told) -> None:
-        if told.session != self.session:
-            if told.wake:
-                self._pusher.push(told.wake)
-        else:
-            self._hear(told.id, told.outcome)
-
-    def _hear(self, lease_id: str, outcome: Heard | Gone) -> None:
-        waiter = self.waiters.pop(lease_id, None)
-        if waiter is not None:
-            waiter.hear(outcome)
-            return
-        holding = self.holding.get(lease_id)
-        if holding is not None and isinstance(outcome, Ended):
-            holding.end(outcome.why)
+        if told.session == self.session:
+            self.hearing.hear(told.id, told.outcome)
+        elif told.wake:
+            self.push(told.wake)
 
     def _took_in(self, stored: Sequence[Stored] | None) -> None:
         """See what others' commits mean for the leases of this process; None: everything was loaded anew."""
-        if stored is None:
-            self._took_in_everything()
+        if stored is not None:
+            self.hearing.took_in(stored)
             return
-        for entry in stored:
-            lease = entry.record
-            if isinstance(lease, Lease) and lease.state != "waiting":
-                if lease.id in self.waiters:
-                    self._hear(lease.id, outcome_of(lease))
-                elif lease.state == "ended" and lease.id in self.holding:
-                    self.holding[lease.id].end(lease.why)
-
-    def _took_in_everything(self) -> None:
         self._greeted = self._greeted and self.session in self.book.sessions
-        for lease_id in list(self.waiters):
-            lease = self.book.leases.get(lease_id)
-            if lease is None:
-                self._hear(lease_id, Gone())
-            elif lease.state != "waiting":
-                self._hear(lease_id, outcome_of(lease))
-        for lease_id, holding in list(self.holding.items()):
-            lease = self.book.leases.get(lease_id)
-            if lease is None or lease.state != "held":
-                holding.end(lease.why if lease else "lost by the store")
+        self.hearing.took_in_everything(self.book)
 
     # --- waiting
 
@@ -386,11 +333,6 @@ class EmbeddedGate:
         """Make `listen` return now."""
         self.push(self._mailbox.address)
 
-    def new_mailbox(self) -> Mailbox:
-        """Return a new socket for pushes to this process."""
-        self._boxes += 1
-        return Mailbox(self._folder, f"{self.session[:13]}-{self._boxes}")
-
     def forget(self, waiter: Waiter) -> None:
         """Stop listening for what becomes of a waiter."""
         self.waiters.pop(waiter.lease_id, None)
@@ -407,19 +349,14 @@ class EmbeddedGate:
             self._mutex.release()
 
     def _others_dead(self) -> list[Away]:
-        presence = self._presence
-        if presence is None:
-            return []
-        others = [s for s in self.book.sessions.values() if s.presence >= 0 and s.id != self.session]
-        return [Away(s.id, s.epoch, certain=True) for s in others if not presence.is_alive(s.presence)]
+        return self._neighbours.find_dead(self.book.sessions.values())
 
     def bury(self, dead: list[Away]) -> None:
         """Have the slots of dead processes passed on."""
         if dead:
             with contextlib.suppress(StoreUnavailable):
                 self.call(dead)
-            for away in dead:
-                remove_mailboxes(self._folder, away.session[:13])
+            self._neighbours.clean_up_after(dead)
 
     # --- reading
 
@@ -463,34 +400,16 @@ class EmbeddedGate:
                 releases = [Release(id_, self.session, self.epoch) for id_ in [*self.holding, *self.waiters]]
                 self.call([*releases, Away(self.session, self.epoch, certain=True)])
         self.store.close()
-        self._let_go()
-
-    def _let_go(self) -> None:
-        self._pusher.close()
-        if self._presence is not None:
-            self._presence.end()
-        self._mailbox.close()
+        self.hearing.close()
         for port in list(self.ports):
             port.close()
-        if self._private:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._mailbox.close()
+        self._neighbours.close()
 
     def abandon(self) -> None:
         """Forget everything in a child after a fork: the parent keeps it. The store sees to itself."""
         self._closed = True
-        self._mailbox.abandon()
         for port in self.ports:
             port.abandon()
-        self._pusher.close()
-        if self._presence is not None:
-            self._presence.end()
-
-
-def _is_refused(outcome: Outcome, code: str) -> bool:
-    return isinstance(outcome, Refused) and outcome.code == code
-
-
-def new_id() -> str:
-    """Return a random UUID; quicker than `uuid.uuid4`, which every acquisition would pay for."""
-    digits = os.urandom(16).hex()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+        self._mailbox.abandon()
+        self._neighbours.abandon()

@@ -1,0 +1,62 @@
+"""The other processes that share a file: how they are told something, and how their death is noticed."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from os import urandom
+from pathlib import Path
+
+from ebbgate.client.embedded.presence import OFFSET_MAX, Presence
+from ebbgate.client.embedded.push import Mailbox, Pusher, remove_mailboxes, wake_folder
+from ebbgate.core.commands import Away
+from ebbgate.core.model import Session
+
+_PREFIX = 13  # characters of a session's id that name its sockets
+
+
+class Neighbours:
+    """This process among those that share a store's file; alone, if the store is in memory."""
+
+    def __init__(self, path: Path | None, session: str) -> None:
+        """Be present beside the file at `path`, under the id of this process's session."""
+        self._session = session
+        self._private = path is None
+        self._folder = wake_folder(path) if path else Path(tempfile.mkdtemp(prefix="ebbgate-"))
+        self._pusher = Pusher()
+        self._boxes = 0
+        self.presence = -1 if path is None else int.from_bytes(urandom(8), "big") % OFFSET_MAX
+        self._presence = Presence(path.with_name(path.name + "-presence"), self.presence) if path else None
+
+    def new_mailbox(self) -> Mailbox:
+        """Return a new socket for pushes to this process."""
+        self._boxes += 1
+        return Mailbox(self._folder, f"{self._session[:_PREFIX]}-{self._boxes}")
+
+    def push(self, address: str) -> None:
+        """Tell whoever listens at `address` to look."""
+        self._pusher.push(address)
+
+    def find_dead(self, sessions: Iterable[Session]) -> list[Away]:
+        """Return what is to be said of those whose process has died."""
+        presence = self._presence
+        if presence is None:
+            return []
+        others = [s for s in sessions if s.presence >= 0 and s.id != self._session]
+        return [Away(s.id, s.epoch, certain=True) for s in others if not presence.is_alive(s.presence)]
+
+    def clean_up_after(self, dead: Iterable[Away]) -> None:
+        """Remove the sockets that dead processes left behind."""
+        for away in dead:
+            remove_mailboxes(self._folder, away.session[:_PREFIX])
+
+    def close(self) -> None:
+        """Go away."""
+        self.abandon()
+        if self._private:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Close this process's copies after a fork; the parent stays present."""
+        self._pusher.close()
+        if self._presence is not None:
+            self._presence.end()
