@@ -2,22 +2,24 @@
 
 from dataclasses import replace
 
+import pytest
+
 from ebbgate.core.book import Book
 from ebbgate.core.commands import (
-    Acquire,
     Away,
     DeleteLimit,
-    Ended,
-    Held,
     Hello,
     PutLimit,
+    Refused,
     Release,
+    Renew,
     Revoke,
     Tick,
-    Waiting,
+    wanted,
 )
 from ebbgate.core.model import SECOND, Settings, Stored
-from tests.core.support import T0, Desk, all_records, changes_of, copied, limit_id
+from ebbgate.errors import InvalidRequest
+from tests.core.support import Desk, all_records, changes_of, copied, limit_id
 
 PATIENCE = 30
 
@@ -220,15 +222,10 @@ def test_a_retaken_lease_is_not_missed_for_what_was_never_fetched() -> None:
     desk.decide(Away("t", 1, certain=True))
     assert desk.state("w") == "ended lost_holder"
     desk.decide(Hello("t", 2))
-    from ebbgate.core.commands import Renew
-
     desk.do(Renew("w", "t", 2, 300 * SECOND))
     assert desk.state("w") == "held"
     desk.after(20)
     assert desk.state("w") == "held"
-
-
-__all__ = ["T0", "Acquire", "Ended", "Held", "Waiting", "limit_id"]
 
 
 def test_what_a_waiter_kept_does_not_hide_room_from_the_next_of_its_kind() -> None:
@@ -243,3 +240,22 @@ def test_what_a_waiter_kept_does_not_hide_room_from_the_next_of_its_kind() -> No
     desk.release("w1")
     desk.release("b0")
     assert desk.state("w2") == "held"
+
+
+def test_a_limit_is_found_however_its_name_or_id_is_written() -> None:
+    desk = Desk()
+    desk.limit("\u00e9")
+    for written in (
+        "\u00e9",
+        "e\u0301",
+        limit_id(1),
+        limit_id(1).replace("-", ""),
+        f"urn:uuid:{limit_id(1)}",
+    ):
+        assert not isinstance(desk.do(PutLimit("", "update", written, limit=2)), Refused)
+    assert not isinstance(desk.do(DeleteLimit("e\u0301")), Refused)
+
+
+def test_a_name_written_in_two_ways_with_different_slots_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="twice"):
+        wanted({"\u00e9": 1, "e\u0301": 2})

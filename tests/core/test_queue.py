@@ -12,7 +12,7 @@ from ebbgate.core.commands import Acquire, Release, Tick
 from ebbgate.core.grace import Grace
 from ebbgate.core.model import SECOND, Meter, Stored
 from ebbgate.testing.reference import ReferenceBook, left_outside
-from tests.core.support import T0, Desk, all_records, limit_id
+from tests.core.support import T0, Desk, all_records, limit_id, seen
 
 
 def test_waiters_that_leave_from_the_middle_are_swept_out_in_time() -> None:
@@ -163,3 +163,24 @@ def test_nothing_expires_for_a_while_after_a_time_in_which_nobody_could_renew() 
     grace.succeeded(51 * SECOND + 1)
     assert not grace.is_over(81 * SECOND)
     assert grace.is_over(81 * SECOND + 1)
+
+
+def test_one_grant_marks_a_bounded_number_of_waiters_as_overtaken() -> None:
+    """A thousand tenants whose waiters are stepped over at once do not make one huge commit."""
+    desk, plain = Desk(), ReferenceBook()
+    desk.limit("shared")
+    for number in range(100):
+        desk.limit(f"t{number}", 0)
+    desk.ask("h0", "shared", seconds=600)
+    for number in range(100):
+        desk.ask(f"w{number}", ["shared", f"t{number}"])
+    for turn in (1, 2, 3):
+        desk.ask(f"h{turn}", "shared", seconds=600)
+        plain.load(desk.book.head, all_records(desk.book))
+        commands = [Release(f"h{turn - 1}", "s", 1)]
+        decision = desk.book.decide(commands, desk.now)
+        assert seen(plain.decide(commands, desk.now)) == seen(decision)
+        assert len(decision.changes) <= 64 + 2
+        desk.book.confirm(decision.head)
+        overtaken = sum(lease.overtaken_us >= 0 for lease in desk.book.leases.values())
+        assert overtaken == min(100, 64 * turn)

@@ -32,6 +32,8 @@ def wanted(names: str | list[str] | tuple[str, ...] | Mapping[str, int], occupy:
         return ((check_name(names), _occupied(occupy)),)
     if isinstance(names, Mapping):
         asked = {check_name(name): _occupied(slots) for name, slots in names.items()}
+        if len(asked) < len(names):
+            raise InvalidRequest(f"one name stands twice, written in two ways: {sorted(names)}")
     elif isinstance(names, list | tuple | set | frozenset):
         asked = dict.fromkeys((check_name(name) for name in names), _occupied(occupy))
     else:

@@ -1,6 +1,8 @@
 """Create, change and delete limits: what that means for those who hold, wait and have spent."""
 
 from dataclasses import replace
+from unicodedata import normalize
+from uuid import UUID
 
 from ebbgate.core import decay
 from ebbgate.core.commands import DeleteLimit, Done, Outcome, PutLimit, Refused
@@ -18,8 +20,8 @@ WHO_MAX = 10
 def find(ledger: Ledger, name_or_id: str) -> Live | None:
     """Return the limit of this name or id."""
     if is_uuid(name_or_id):
-        return ledger.lives.get(name_or_id.lower())
-    return ledger.names.get(name_or_id)
+        return ledger.lives.get(str(UUID(name_or_id)))
+    return ledger.names.get(normalize("NFC", name_or_id))
 
 
 def not_found(ledger: Ledger, name: str) -> Refused:

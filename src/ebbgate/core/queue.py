@@ -31,6 +31,9 @@ Key = tuple[int, int]
 ALL: Final = 1 << 60
 """More slots than any limit has: the room of an inactive limit, and a claim on all room there is."""
 
+MARKED_MAX: Final = 64
+"""How many waiters one grant marks as overtaken at most, the first in order, so that no commit is huge."""
+
 
 class Marks(Protocol):
     """What a queue has recorded about a waiter."""
@@ -230,11 +233,13 @@ class Queue:
             self.touch(group)
 
     def granted(self, key: Key, live: Live, now_us: int) -> None:
-        """Somebody at `key` was let in: mark the heads before it that want this limit too as overtaken."""
+        """Somebody at `key` was let in: mark heads before it that want this limit too as overtaken."""
         heap = live.unmarked
-        while heap and heap[0][0] < key:
+        marked = 0
+        while heap and heap[0][0] < key and marked < MARKED_MAX:
             head_key, _, group = heapq.heappop(heap)
             if _is_unmarked(group, head_key):
+                marked += 1
                 self._note_overtaken(group, group.waiters[0], now_us)
 
     def _note_overtaken(self, group: Group, head: Lease, since_us: int) -> None:

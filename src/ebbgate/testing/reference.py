@@ -15,7 +15,7 @@ What a waiter that does not fit leaves to later ones:
   one; they are left everything while a limit that it lacks is closed.
 
 A waiter is the first of its kind if no earlier one wants the same slots at the same priority. It is overtaken
-when a later one is let in that takes slots of a limit that it wants too.
+when a later one is let in that takes slots of a limit that it wants too; one grant marks 64 at most so.
 
 Known limit: every decision costs the square of the number of waiters.
 """
@@ -26,7 +26,7 @@ from fractions import Fraction
 
 from ebbgate.core.book import Book
 from ebbgate.core.model import SECOND, Lease, Limit
-from ebbgate.core.queue import ALL, Group, Key, Live, Queue
+from ebbgate.core.queue import ALL, MARKED_MAX, Group, Key, Live, Queue
 
 
 def _key(lease: Lease) -> Key:
@@ -117,10 +117,14 @@ class PlainQueue(Queue):
 
     def overtake(self, key: Key, live: Live, now_us: int) -> None:
         """See `Queue.granted`."""
+        marked = 0
         for head in self._first_of_kind():
             wants = any(limit_id == live.limit.id for limit_id, _ in head.slots)
             if _key(head) < key and wants and len(head.slots) > 1 and head.overtaken_us < 0:
                 self.book.mark_overtaken(head, now_us)
+                marked += 1
+                if marked == MARKED_MAX:
+                    return
 
     # --- the rule
 
