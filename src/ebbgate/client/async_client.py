@@ -15,6 +15,7 @@ from ebbgate.client import blocks
 from ebbgate.client.client import Client, decorated
 from ebbgate.client.embedded.loop_port import LoopPort
 from ebbgate.client.flows import Ask, Flow, GiveBack, Listen, Pause, Sizes, Wait, acquire
+from ebbgate.client.ids import new_id
 from ebbgate.client.lease import Lease
 from ebbgate.client.terms import Names, OnUnavailable, Seconds, Terms, hold_terms, spend_terms
 from ebbgate.client.waiting import Waiter
@@ -162,7 +163,7 @@ class AsyncBlock:
             gate = await _opened(self._client)
             started_us = gate.clock()
             port = port_of(gate)
-            place = blocks.place_of(gate, gate.new_lease_id(), port.address if port else "")
+            place = blocks.place_of(gate, new_id(), port.address if port else "")
             held = await _Driver(gate).run(acquire(terms, place))
         except (StoreUnavailable, ServerUnavailable) as error:
             if not terms.run_unprotected:
@@ -230,7 +231,7 @@ async def spend(client: Callable[[], Client], terms: Terms) -> None:
     try:
         gate = await _opened(client)
         port = port_of(gate)
-        place = blocks.place_of(gate, gate.new_lease_id(), port.address if port else "")
+        place = blocks.place_of(gate, new_id(), port.address if port else "")
         held = await _Driver(gate).run(acquire(terms, place))
     except (StoreUnavailable, ServerUnavailable) as error:
         if not terms.run_unprotected:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ebbgate.client import blocks
 from ebbgate.client.flows import Ask, Flow, GiveBack, Listen, Pause, Sizes, Wait, acquire
+from ebbgate.client.ids import new_id
 from ebbgate.client.lease import Lease
 from ebbgate.client.management import Management
 from ebbgate.client.terms import Names, OnUnavailable, Seconds, Terms, hold_terms, spend_terms
@@ -85,7 +86,7 @@ class Block:
         try:
             gate = self._client().gate
             started_us = gate.clock()
-            held = run(acquire(terms, blocks.place_of(gate, gate.new_lease_id(), gate.wake)), gate)
+            held = run(acquire(terms, blocks.place_of(gate, new_id(), gate.wake)), gate)
         except (StoreUnavailable, ServerUnavailable) as error:
             if not terms.run_unprotected:
                 raise
@@ -198,7 +199,7 @@ def spend(client: Callable[[], Client], terms: Terms) -> None:
         return
     try:
         gate = client().gate
-        held = run(acquire(terms, blocks.place_of(gate, gate.new_lease_id(), gate.wake)), gate)
+        held = run(acquire(terms, blocks.place_of(gate, new_id(), gate.wake)), gate)
     except (StoreUnavailable, ServerUnavailable) as error:
         if not terms.run_unprotected:
             raise

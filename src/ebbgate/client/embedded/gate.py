@@ -19,10 +19,20 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ebbgate.client.embedded.hearing import Hearing
-from ebbgate.client.embedded.jobs import Job, Port, fail, is_refused, new_id
+from ebbgate.client.embedded.jobs import Job, Port, fail, is_refused
 from ebbgate.client.embedded.neighbours import Neighbours
 from ebbgate.client.embedded.thread_port import ThreadPort
-from ebbgate.client.lease import Renewer
+from ebbgate.client.embedded.timing import (
+    ALIVE_EVERY_US,
+    GIVE_BACK_US,
+    LATER_US,
+    OVERDUE_US,
+    RECENT_MAX,
+    RETRY_US,
+    TURN_US,
+)
+from ebbgate.client.ids import new_id
+from ebbgate.client.renewal import Renewer
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
 from ebbgate.core.commands import Away, Command, Hello, Outcome, Release, Tick, Told, Waiting
@@ -32,28 +42,6 @@ from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
 from ebbgate.errors import EbbgateError, InternalError, StoreUnavailable
 from ebbgate.stores.base import EMPTY, PATIENCE_US, Busy, EmbeddedStore, Version
-
-TURN_US: Final = 50_000
-"""The longest wait for the other processes' turns; then this one goes ahead without its own."""
-
-GIVE_BACK_US: Final = 100_000
-"""The longest that leaving a block waits for its release."""
-
-LATER_US: Final = 300_000_000
-"""How long a failed release is retried in the background."""
-
-RECENT_MAX: Final = 1_000
-"""How many ended leases people are shown at most."""
-
-ALIVE_EVERY_US: Final = 400_000
-"""How often a process that waits looks whether the others live: a death is noticed within a second."""
-
-RETRY_US: Final = 50_000
-"""How soon to look again after the store was out of reach."""
-
-OVERDUE_US: Final = 20_000
-"""After this, what another process should have seen to is seen to by any process that waits."""
-
 
 T = TypeVar("T")
 
@@ -247,7 +235,7 @@ class EmbeddedGate:
             plan_us = self._grace.until_us
         if plan_us >= 0:
             plan_us = max(plan_us, self._retry_us)
-        sooner = 0 <= plan_us and not 0 <= self.plan_us <= plan_us
+        sooner = plan_us >= 0 and not 0 <= self.plan_us <= plan_us
         self.plan_us = plan_us
         if sooner:
             for port in self.ports:
@@ -279,10 +267,6 @@ class EmbeddedGate:
     def is_mine(self) -> bool:
         """Tell whether this process opened the gate, and did not inherit it by a fork."""
         return not self._closed
-
-    def new_lease_id(self) -> str:
-        """Return a random id for a lease."""
-        return new_id()
 
     def local_instant(self, store_us: int) -> int:
         """Return an instant of the store's clock as one of the local clock."""
@@ -361,7 +345,7 @@ class EmbeddedGate:
     # --- reading
 
     def read(self, question: Callable[[Book, int], T]) -> T:
-        """Answer a question from the newest records."""
+        """Answer a question from the newest records; what the dead held is passed on before."""
         with self._mutex:
             self._refresh(None)
             dead = self._others_dead()

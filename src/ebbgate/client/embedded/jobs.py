@@ -1,6 +1,5 @@
 """What callers want of the gate, and where they wait."""
 
-import os
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -44,9 +43,3 @@ def fail(jobs: list[Job], error: EbbgateError) -> None:
 def is_refused(outcome: Outcome, code: str) -> bool:
     """Tell whether an outcome is the refusal of this code."""
     return isinstance(outcome, Refused) and outcome.code == code
-
-
-def new_id() -> str:
-    """Return a random UUID; quicker than `uuid.uuid4`, which every acquisition would pay for."""
-    digits = os.urandom(16).hex()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

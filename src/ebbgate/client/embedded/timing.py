@@ -1,0 +1,24 @@
+"""How long the embedded gate waits for what."""
+
+from typing import Final
+
+TURN_US: Final = 50_000
+"""The longest wait for the other processes' turns; then this one goes ahead without its own."""
+
+GIVE_BACK_US: Final = 100_000
+"""The longest that leaving a block waits for its release."""
+
+LATER_US: Final = 300_000_000
+"""How long a failed release is retried in the background."""
+
+ALIVE_EVERY_US: Final = 400_000
+"""How often a process that waits looks whether the others live: a death is noticed within a second."""
+
+RETRY_US: Final = 50_000
+"""How soon to look again after the store was out of reach."""
+
+OVERDUE_US: Final = 20_000
+"""After this, what another process should have seen to is seen to by any process that waits."""
+
+RECENT_MAX: Final = 1_000
+"""How many ended leases people are shown at most."""
