@@ -1,0 +1,150 @@
+"""What the pages show is run: their Python as programs, their console lines in a shell, page by page.
+
+The rules for who writes a page:
+
+- A `python` block is a program of its own. Each comment `# prints: TEXT` in it names a line that it must
+  print, in this order. A warning is an error.
+- In a `console` block, `$ ` begins a command. The lines below it are all that it says, on both outputs; `...`
+  stands for anything; no lines: anything. A command may fail only if `$ echo $?` follows and tells the code.
+- A `text` block is a drawing or a list; nothing is run. Another kind of block is an error.
+- All blocks of a page share one store and one folder, both empty at first.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+)
+
+LANGUAGES = {"python", "console", "text"}
+
+# Commands that a page shows and that are not run here: command -> why.
+NOT_RUN = {
+    "make demo": "tests/cli/test_demo.py runs it",
+    "make test": "it runs these tests",
+    "pip install .": "the package is installed where the tests run, and a network is not needed for them",
+}
+
+_FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    body: str
+
+    def __str__(self) -> str:
+        """Show the place as editors like it."""
+        return f"{self.page}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of a console block, and what it says; "" when the page does not tell."""
+
+    text: str
+    output: str
+
+
+def blocks(page: str) -> list[Block]:
+    """Return the fenced blocks of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = [
+        Block(page, text.count("\n", 0, match.start()) + 1, match["language"], match["body"])
+        for match in _FENCE.finditer(text)
+    ]
+    assert 2 * len(found) == len(re.findall(r"^ *```", text, re.MULTILINE)), f"{page}: a fence is not closed"
+    return found
+
+
+def commands(block: Block) -> Iterator[Command]:
+    """Yield the commands of a console block."""
+    parts = re.split(r"^\$ ", block.body.replace("\\\n", " "), flags=re.MULTILINE)
+    assert not parts[0], f"{block}: a console block begins with a command"
+    for part in parts[1:]:
+        text, _, output = part.partition("\n")
+        yield Command(text.split("  #")[0].strip(), output.rstrip())
+
+
+class Page:
+    """Runs the blocks of one page."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep its store and its files in `folder`, which is empty."""
+        self.folder = folder
+        places = {
+            "HOME": str(folder),
+            "XDG_DATA_HOME": str(folder),
+            "EBBGATE_URL": f"sqlite:///{folder}/docs.db",
+        }
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        terminal = {"COLUMNS": "100", "NO_COLOR": "1", "PATH": path, "PYTHONWARNINGS": "error"}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("EBBGATE_")}
+        self.environment = {**kept, **places, **terminal}
+
+    def run(self, block: Block) -> None:
+        """Run a block and compare what it says."""
+        if block.language == "python":
+            self._run_python(block)
+        elif block.language == "console":
+            self._run_console(block)
+
+    def _run_python(self, block: Block) -> None:
+        program = self.folder / "snippet.py"
+        program.write_text(block.body, encoding="utf-8")
+        code, output = self._said([sys.executable, program.name])
+        assert code == 0, f"{block}\n{output}"
+        lines = iter(output.splitlines())
+        for expected in re.findall(r"# prints: (.+)", block.body):
+            assert any(matches(expected, line) for line in lines), (
+                f"{block}: no line {expected!r} in\n{output}"
+            )
+
+    def _run_console(self, block: Block) -> None:
+        shown = [command for command in commands(block) if command.text not in NOT_RUN]
+        code = 0
+        for number, command in enumerate(shown, start=1):
+            before = code
+            code, output = self._said(["bash", "-c", f"(exit {before})\n{command.text}"])
+            following = shown[number].text if number < len(shown) else ""
+            assert code == 0 or following == "echo $?", (
+                f"{block}: $ {command.text}\nexit code {code}\n{output}"
+            )
+            if command.output:
+                told = f"{block}: $ {command.text}\n{output}\ninstead of\n{command.output}"
+                assert matches(command.output, output.rstrip()), told
+
+    def _said(self, command: list[str]) -> tuple[int, str]:
+        """Run a command to its end; return its exit code and what it wrote."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+
+def matches(expected: str, output: str) -> bool:
+    """Tell whether an output is as expected; `...` stands for anything, spaces at line ends do not count."""
+    pattern = ".*".join(re.escape(part) for part in expected.split("..."))
+    trimmed = "\n".join(line.rstrip() for line in output.splitlines())
+    return re.fullmatch(pattern, trimmed, re.DOTALL) is not None

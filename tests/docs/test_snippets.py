@@ -1,0 +1,68 @@
+"""Whatever a page shows works: every Python block and every console line of README and docs is run."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.snippets import LANGUAGES, NOT_RUN, PAGES, Block, Page, blocks, commands, matches
+
+SHOWING = [page for page in PAGES if any(block.language != "text" for block in blocks(page))]
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """Give an empty store in a folder with a short name."""
+    with tempfile.TemporaryDirectory(prefix="p-") as folder:
+        yield Page(Path(folder))
+
+
+@pytest.mark.parametrize("name", SHOWING)
+def test_what_a_page_shows_works(name: str, page: Page) -> None:
+    for block in blocks(name):
+        page.run(block)
+
+
+def test_every_block_says_what_it_is() -> None:
+    unknown = [str(block) for name in PAGES for block in blocks(name) if block.language not in LANGUAGES]
+    assert unknown == []
+
+
+def test_every_command_that_is_not_run_is_shown_somewhere() -> None:
+    shown = {
+        command.text
+        for name in PAGES
+        for block in blocks(name)
+        if block.language == "console"
+        for command in commands(block)
+    }
+    assert set(NOT_RUN) - shown == set()
+
+
+@pytest.mark.parametrize(
+    ("language", "body"),
+    [
+        ("python", "raise SystemExit(1)\n"),
+        ("python", "print('other')  # prints: this\n"),
+        ("python", "import warnings\nwarnings.warn('old')\n"),
+        ("python", "print(2)\nprint(1)\n# prints: 1\n# prints: 2\n"),
+        ("console", "$ exit 3\n"),
+        ("console", "$ echo one\ntwo\n"),
+        ("console", "$ exit 3\n$ echo $?\n4\n"),
+    ],
+)
+def test_what_does_not_work_is_noticed(language: str, body: str, page: Page) -> None:
+    with pytest.raises(AssertionError):
+        page.run(Block("page.md", 1, language, body))
+
+
+def test_what_works_is_let_through(page: Page) -> None:
+    page.run(Block("page.md", 1, "python", "print('so')  # prints: so\n"))
+    page.run(Block("page.md", 1, "console", "$ exit 3\n$ echo $?\n3\n$ echo a; echo b >&2\na\nb\n"))
+
+
+def test_dots_stand_for_anything() -> None:
+    assert matches("a ... d\n...\nz", "a b c d\n1\n2\nz")
+    assert not matches("a ... d", "a b c e")
+    assert not matches("a.c", "abc")
