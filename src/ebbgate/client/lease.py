@@ -1,48 +1,24 @@
-"""The lease that a block is given, and the thread that keeps all leases of a process alive."""
+"""The lease that a block is given."""
 
 import logging
-import random
-import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
-from ebbgate.core.commands import Command, Ended, Held, Outcome, Refused, Release, Renew, Waiting
+from ebbgate.core.commands import Held
 from ebbgate.core.model import RETAKEABLE, SECOND
-from ebbgate.errors import EbbgateError, LeaseLost, LeaseLostWarning
+from ebbgate.errors import LeaseLost, LeaseLostWarning
 
 _log: Final = logging.getLogger("ebbgate")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_RETRY_US: Final = SECOND
 _SAFETY_US: Final = 100_000  # beside 1 %: the client stops first
-_LONG_US: Final = 3_600 * SECOND
 
 
 def instant(us: int) -> datetime:
     """Return an instant of a store, in microseconds since 1970, as people read it."""
     return _EPOCH + timedelta(microseconds=us)
-
-
-class RenewalGate(Protocol):
-    """What the renewer needs of a gate."""
-
-    session: str
-    epoch: int
-    holding: dict[str, "Lease"]
-
-    def clock(self) -> int:
-        """Return the local time in microseconds."""
-
-    def call(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Carry out commands."""
-
-    def listen(self, timeout_seconds: float) -> None:
-        """Return when something may have become of a held lease, or after the timeout."""
-
-    def interrupt(self) -> None:
-        """Make `listen` return now."""
 
 
 class Lease:
@@ -52,8 +28,20 @@ class Lease:
     """
 
     __slots__ = (
-        "_clock", "_expires_us", "_on_loss", "_why", "deadline_us", "duration_us", "ended", "fencing_token", "id",
-        "names", "protected", "retake", "renewed_us", "waited_seconds",
+        "_clock",
+        "_expires_us",
+        "_on_loss",
+        "_why",
+        "deadline_us",
+        "duration_us",
+        "ended",
+        "fencing_token",
+        "id",
+        "names",
+        "protected",
+        "renewed_us",
+        "retake",
+        "waited_seconds",
     )  # fmt: skip
 
     def __init__(
@@ -146,142 +134,3 @@ def warn_of_loss(lease: Lease) -> None:
         warnings.warn(message, LeaseLostWarning, stacklevel=2)
     except LeaseLostWarning:
         pass  # made an error by the user's filters, in a thread where nobody could catch it
-
-
-def _planned_us(lease: Lease) -> int:
-    """Return when a lease is renewed: a little after it is due, so that others fall due and go along."""
-    return lease.renewed_us + lease.duration_us // 3 + lease.duration_us // 30
-
-
-def _is_worth_renewing(lease: Lease) -> bool:
-    """Tell whether a renewal may still help: one that comes too late may take the slots again."""
-    return not lease.ended and (lease.retake or not lease.lost)
-
-
-class Renewer:
-    """One thread for all leases of a process: renews them, retries releases, and tells of losses."""
-
-    def __init__(self, gate: RenewalGate) -> None:
-        """Serve `gate`; the thread starts with the first lease."""
-        self._gate = gate
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._planned_us = 0
-        self._releases: list[tuple[Release, int]] = []  # (command, until when it is worth retrying)
-        self._losses: list[Lease] = []
-        self._stopping = False
-
-    def hold(self, lease: Lease) -> None:
-        """Keep a lease alive from now on."""
-        self._gate.holding[lease.id] = lease
-        if self._thread is None:
-            self._start()
-        elif _planned_us(lease) < self._planned_us:
-            self._gate.interrupt()
-
-    def drop(self, lease: Lease) -> None:
-        """Never renew a lease again: its block is left."""
-        self._gate.holding.pop(lease.id, None)
-
-    def release_later(self, command: Release, until_us: int) -> None:
-        """Retry a release that failed, until the lease would have expired anyway."""
-        self._releases.append((command, until_us))
-        if self._thread is None:
-            self._start()
-        else:
-            self._gate.interrupt()
-
-    def tell_loss(self, lease: Lease) -> None:
-        """Warn of a loss from the thread: whoever noticed it may hold locks."""
-        self._losses.append(lease)
-        if self._thread is None:
-            self._start()
-        else:
-            self._gate.interrupt()
-
-    def keep_quiet(self, _lease: Lease) -> None:
-        """Warn nobody of a loss: whoever is strict learns of it when the block is left."""
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stopping = True
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            self._gate.interrupt()
-            thread.join(1)
-
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is None and not self._stopping:
-                self._thread = threading.Thread(target=self._run, name="ebbgate-renewer", daemon=True)
-                self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stopping:
-            try:
-                self._renew()
-                self._release()
-                self._planned_us = self._next_us()
-            except Exception:  # the thread must outlive everything, or leases are lost
-                _log.exception("the renewer failed; it goes on")
-                self._planned_us = self._gate.clock() + _RETRY_US
-            while self._losses:
-                warn_of_loss(self._losses.pop())
-            self._gate.listen(max(self._planned_us - self._gate.clock(), 0) / SECOND)
-
-    def _next_us(self) -> int:
-        now_us = self._gate.clock()
-        dues = [now_us + _LONG_US]
-        for lease in list(self._gate.holding.values()):
-            if not _is_worth_renewing(lease):
-                continue
-            if not lease.lost:
-                dues.append(lease.deadline_us)  # then it is lost, and whoever holds it is told
-            due_us = _planned_us(lease)
-            # Late already: the last try failed. A little randomness keeps processes from retrying in step.
-            dues.append(due_us if due_us > now_us else now_us + round(_RETRY_US * random.uniform(0.5, 1.0)))  # noqa: S311
-        if self._releases:
-            dues.append(now_us + _RETRY_US)
-        return min(dues)
-
-    def _renew(self) -> None:
-        """Renew, in one batch, every lease with less than two thirds of its time left."""
-        gate = self._gate
-        sent_us = gate.clock()
-        due = [
-            lease
-            for lease in list(gate.holding.values())
-            if sent_us >= lease.renewed_us + lease.duration_us // 3 and _is_worth_renewing(lease)
-        ]
-        if not due:
-            return
-        commands = [
-            Renew(lease.id, gate.session, gate.epoch, lease.duration_us, lease.retake) for lease in due
-        ]
-        try:
-            outcomes = gate.call(commands)
-        except EbbgateError as error:
-            _log.info("could not renew %d lease(s) yet: %s", len(due), error)
-            return
-        for lease, outcome in zip(due, outcomes, strict=True):
-            match outcome:
-                case Held():
-                    lease.renewed(outcome, sent_us)
-                case Ended(why=why):
-                    lease.end(why, finally_=True)
-                case Refused(code=code):
-                    lease.end(code, finally_=True)
-                case Waiting():
-                    raise AssertionError("a held lease does not wait")
-
-    def _release(self) -> None:
-        if not self._releases:
-            return
-        releases, self._releases = self._releases, []
-        now_us = self._gate.clock()
-        worth = [(command, until_us) for command, until_us in releases if until_us > now_us]
-        try:
-            self._gate.call([command for command, _ in worth])
-        except EbbgateError as error:
-            _log.info("could not release %d lease(s) yet: %s", len(worth), error)
-            self._releases.extend(worth)

@@ -1,0 +1,199 @@
+"""Keeping the leases of a process alive: what is due when, and the thread that sees to it."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from ebbgate.client.lease import Lease, warn_of_loss
+from ebbgate.core.commands import Command, Ended, Held, Outcome, Refused, Release, Renew, Waiting
+from ebbgate.core.model import SECOND
+from ebbgate.errors import EbbgateError
+
+_log: Final = logging.getLogger("ebbgate")
+
+_RETRY_US: Final = SECOND
+_LONG_US: Final = 3_600 * SECOND
+
+
+class Upkeep:
+    """What a process owes its leases. It has no clock, thread or I/O: a simulation runs the same code."""
+
+    def __init__(self, holding: dict[str, Lease], uniform: Callable[[float, float], float]) -> None:
+        """Look after `holding`, in which leases come and go; `uniform` gives a random number in between."""
+        self.releases: list[tuple[Release, int]] = []  # that failed, and until when they are worth retrying
+        self._holding = holding
+        self._uniform = uniform
+
+    def next_us(self, now_us: int) -> int:
+        """Return when to look again."""
+        dues = [now_us + _LONG_US]
+        for lease in list(self._holding.values()):
+            if not _is_worth_renewing(lease):
+                continue
+            if not lease.lost:
+                dues.append(lease.deadline_us)  # then it is lost, and whoever holds it is told
+            due_us = planned_us(lease)
+            # Late already: the last try failed. A little randomness keeps processes from retrying in step.
+            dues.append(due_us if due_us > now_us else now_us + round(_RETRY_US * self._uniform(0.5, 1.0)))
+        if self.releases:
+            dues.append(now_us + _RETRY_US)
+        return min(dues)
+
+    def due(self, now_us: int) -> list[Lease]:
+        """Return every lease with less than two thirds of its time left: they are renewed in one batch."""
+        return [
+            lease
+            for lease in list(self._holding.values())
+            if now_us >= lease.renewed_us + lease.duration_us // 3 and _is_worth_renewing(lease)
+        ]
+
+    @staticmethod
+    def renewals(due: Sequence[Lease], session: str, epoch: int) -> list[Renew]:
+        """Return the commands that renew these leases."""
+        return [Renew(lease.id, session, epoch, lease.duration_us, lease.retake) for lease in due]
+
+    @staticmethod
+    def renewed(due: Sequence[Lease], outcomes: Sequence[Outcome], sent_us: int) -> None:
+        """Take in what became of renewals that were sent at `sent_us`."""
+        for lease, outcome in zip(due, outcomes, strict=True):
+            match outcome:
+                case Held():
+                    lease.renewed(outcome, sent_us)
+                case Ended(why=why):
+                    lease.end(why, finally_=True)
+                case Refused(code=code):
+                    lease.end(code, finally_=True)
+                case Waiting():
+                    raise AssertionError("a held lease does not wait")
+
+    def due_releases(self, now_us: int) -> list[tuple[Release, int]]:
+        """Take out the releases to be tried again; `releases` takes those that fail once more."""
+        releases, self.releases = self.releases, []
+        return [(command, until_us) for command, until_us in releases if until_us > now_us]
+
+
+class RenewalGate(Protocol):
+    """What the renewer needs of a gate."""
+
+    session: str
+    epoch: int
+    holding: dict[str, "Lease"]
+
+    def clock(self) -> int:
+        """Return the local time in microseconds."""
+
+    def call(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Carry out commands."""
+
+    def listen(self, timeout_seconds: float) -> None:
+        """Return when something may have become of a held lease, or after the timeout."""
+
+    def interrupt(self) -> None:
+        """Make `listen` return now."""
+
+
+def planned_us(lease: Lease) -> int:
+    """Return when a lease is renewed: a little after it is due, so that others fall due and go along."""
+    return lease.renewed_us + lease.duration_us // 3 + lease.duration_us // 30
+
+
+def _is_worth_renewing(lease: Lease) -> bool:
+    """Tell whether a renewal may still help: one that comes too late may take the slots again."""
+    return not lease.ended and (lease.retake or not lease.lost)
+
+
+class Renewer:
+    """One thread for all leases of a process: renews them, retries releases, and tells of losses."""
+
+    def __init__(self, gate: RenewalGate) -> None:
+        """Serve `gate`; the thread starts with the first lease."""
+        self._gate = gate
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._planned_us = 0
+        self._upkeep = Upkeep(gate.holding, random.uniform)
+        self._losses: list[Lease] = []
+        self._stopping = False
+
+    def hold(self, lease: Lease) -> None:
+        """Keep a lease alive from now on."""
+        self._gate.holding[lease.id] = lease
+        if self._thread is None:
+            self._start()
+        elif planned_us(lease) < self._planned_us:
+            self._gate.interrupt()
+
+    def drop(self, lease: Lease) -> None:
+        """Never renew a lease again: its block is left."""
+        self._gate.holding.pop(lease.id, None)
+
+    def release_later(self, command: Release, until_us: int) -> None:
+        """Retry a release that failed, until the lease would have expired anyway."""
+        self._upkeep.releases.append((command, until_us))
+        if self._thread is None:
+            self._start()
+        else:
+            self._gate.interrupt()
+
+    def tell_loss(self, lease: Lease) -> None:
+        """Warn of a loss from the thread: whoever noticed it may hold locks."""
+        self._losses.append(lease)
+        if self._thread is None:
+            self._start()
+        else:
+            self._gate.interrupt()
+
+    def keep_quiet(self, _lease: Lease) -> None:
+        """Warn nobody of a loss: whoever is strict learns of it when the block is left."""
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping = True
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            self._gate.interrupt()
+            thread.join(1)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None and not self._stopping:
+                self._thread = threading.Thread(target=self._run, name="ebbgate-renewer", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._renew()
+                self._release()
+                self._planned_us = self._upkeep.next_us(self._gate.clock())
+            except Exception:  # noqa: BLE001 - the thread must outlive everything, or leases are lost
+                _log.exception("the renewer failed; it goes on")
+                self._planned_us = self._gate.clock() + _RETRY_US
+            while self._losses:
+                warn_of_loss(self._losses.pop())
+            self._gate.listen(max(self._planned_us - self._gate.clock(), 0) / SECOND)
+
+    def _renew(self) -> None:
+        gate = self._gate
+        sent_us = gate.clock()
+        due = self._upkeep.due(sent_us)
+        if not due:
+            return
+        try:
+            outcomes = gate.call(self._upkeep.renewals(due, gate.session, gate.epoch))
+        except EbbgateError as error:
+            _log.info("could not renew %d lease(s) yet: %s", len(due), error)
+            return
+        self._upkeep.renewed(due, outcomes, sent_us)
+
+    def _release(self) -> None:
+        releases = self._upkeep.due_releases(self._gate.clock())
+        if not releases:
+            return
+        try:
+            self._gate.call([command for command, _ in releases])
+        except EbbgateError as error:
+            _log.info("could not release %d lease(s) yet: %s", len(releases), error)
+            self._upkeep.releases.extend(releases)
