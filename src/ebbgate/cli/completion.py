@@ -1,6 +1,7 @@
 """`ebbgate completion`: the script that teaches a shell the commands and flags."""
 
 import sys
+from importlib import import_module
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -24,4 +25,7 @@ def completion(
     """
     from ebbgate.cli.main import application
 
-    sys.stdout.write(application().generate_completion(prog_name="ebbgate", shell=shell) + "\n")
+    script = import_module(f"cyclopts.completion.{shell}").generate_completion_script(
+        application(), "ebbgate"
+    )
+    sys.stdout.write(f"{script}\n")

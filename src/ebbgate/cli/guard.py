@@ -9,7 +9,7 @@ themselves; the guard has seen such a signal too, and does not send it again.
 Known limits: the others learn of the death of `ebbgate run` in the same instant as the guard, so the command
 may still be there for the millisecond that killing it takes. When both are killed at once, the kernel kills
 the command but not what it started; outside Linux, neither. A command with other rights (`sudo`) cannot be
-killed.
+killed. When `ebbgate run` alone is stopped (SIGSTOP), it renews nothing, and the command goes on.
 """
 
 import contextlib
@@ -88,7 +88,7 @@ class Guard:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let it go; a command that still runs is killed. Return when it is gone."""
+        """Let it go; a command that still runs is killed. Return when both are gone. May be done twice."""
         self._channel.close()
         if self._pid:
             os.waitpid(self._pid, 0)

@@ -33,8 +33,8 @@ Examples
   ebbgate limit inspect database
 
 Environment
-  EBBGATE_URL    where limits live; unset: a file that all processes of this
-                 user on this machine share. sqlite:////absolute.db names another
+  EBBGATE_URL    where limits live, such as sqlite:////absolute/path.db; unset:
+                 a file that all processes of this user on this machine share
   EBBGATE_DEBUG  1 shows the traceback of an error
   NO_COLOR       no colours
 

@@ -169,7 +169,7 @@ def _decay_text(limit: LimitInfo) -> str:
     if not decay:
         return "none: only a release frees a slot"
     return (
-        f"{rate(decay, limit.limit)} (slot_decay_per_second {decay:.15g}; one slot every {_every(1 / decay)})"
+        f"{rate(decay, limit.limit)} (slot_decay_per_second {decay:.6g}; one slot every {_every(1 / decay)})"
     )
 
 

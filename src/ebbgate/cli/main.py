@@ -5,7 +5,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ebbgate.cli import exits
 from ebbgate.errors import EbbgateError
@@ -66,14 +66,31 @@ def run_command(arguments: list[str]) -> int:
             code = _dispatch(arguments)
         finally:
             _disconnect()
-        sys.stdout.flush()
+        _flush()
     except BrokenPipeError:
         # Whoever read the output has gone. Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return exits.BY_SIGNAL + 13
     except BaseException as error:  # noqa: BLE001 - no traceback ever reaches a user
-        return _told(error, json)
+        code = _told(error, json)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _discard_output()
     return code
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise EbbgateError(f"cannot write the output: {error.strerror}") from error
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
@@ -130,7 +147,8 @@ def application() -> "App":
         lease.command(f"ebbgate.cli.leases:{verb}", name=("ls", "list") if verb == "ls" else verb, help=what)
     app.command(limit)
     app.command(lease)
-    app.command("ebbgate.cli.run:run", name="run", help_epilogue=_RUN_EXAMPLES)
+    usage = "Usage: ebbgate run --limit NAME [OPTIONS] -- COMMAND [ARGUMENTS]"
+    app.command("ebbgate.cli.run:run", name="run", usage=usage, help_epilogue=_RUN_EXAMPLES)
     app.command("ebbgate.cli.demo:demo", name="demo")
     app.command("ebbgate.cli.doctor:doctor", name="doctor")
     app.command("ebbgate.cli.completion:completion", name="completion")
@@ -187,12 +205,13 @@ def _explained(error: BaseException) -> tuple[int, str, str]:
         return exits.exit_code(error), error.code, str(error)
     if isinstance(error, KeyboardInterrupt):
         return exits.BY_SIGNAL + 2, "interrupted", "interrupted"
-    number = getattr(error, "number", None)
-    if type(error).__name__ == "Interrupted" and isinstance(number, int):
-        return exits.BY_SIGNAL + number, "interrupted", f"{error} while waiting; nothing was run"
+    if isinstance(error, exits.Interrupted):
+        return exits.BY_SIGNAL + error.number, "interrupted", str(error)
     cyclopts = sys.modules.get("cyclopts")
     if cyclopts is not None and isinstance(error, cyclopts.CycloptsError):
         return exits.USAGE, exits.UsageError.code, _usage(error)
+    if isinstance(error, OSError):
+        return exits.ERROR, EbbgateError.code, f"the system refuses: {error}"
     import shlex
 
     sentence = (
@@ -202,14 +221,21 @@ def _explained(error: BaseException) -> tuple[int, str, str]:
     return exits.ERROR, "internal", sentence
 
 
-def _usage(error: Exception) -> str:
+def _usage(error: Any) -> str:  # noqa: ANN401 - a CycloptsError, which is imported only when needed
     """Return what cannot be understood, and where the right words stand."""
-    said = str(error).strip()
-    unused = getattr(error, "unused_tokens", None)
-    if said.startswith("Unused Tokens") and unused:
-        said = f"Unexpected argument {' '.join(map(repr, unused))}."
-    chain = " ".join(getattr(error, "command_chain", None) or ())
-    return f"{said} See: ebbgate {chain + ' ' if chain else ''}--help"
+    from cyclopts import MissingArgumentError, UnusedCliTokensError
+
+    said = str(error).strip().rstrip(".")
+    said = f"{said[:1].lower()}{said[1:]}"
+    if isinstance(error, UnusedCliTokensError):
+        said = f"unexpected {' '.join(map(repr, error.unused_tokens or ()))}"
+    elif isinstance(error, MissingArgumentError) and error.argument is not None and "Did you" not in said:
+        names = error.argument.names
+        given = any(token.partition("=")[0] in names for token in error.root_input_tokens or ())
+        said = f"{error.argument.name} {'needs a value' if given else 'is missing'}"
+    chain = " ".join(error.command_chain or ())
+    stop = "" if said.endswith("?") else "."
+    return f"{said}{stop} See: ebbgate {chain + ' ' if chain else ''}--help"
 
 
 def _is_debugging() -> bool:

@@ -15,7 +15,11 @@ Output = Annotated[
 
 def whole(_type: Any, tokens: Sequence[Token]) -> int:  # noqa: ANN401 - cyclopts' protocol
     """Read a whole number: `1.5` is refused, not rounded."""
-    return int(tokens[0].value)
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no whole number") from None
 
 
 Whole: Final = Parameter(converter=whole)

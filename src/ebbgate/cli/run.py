@@ -8,8 +8,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final
@@ -17,13 +17,14 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from ebbgate.cli import exits
-from ebbgate.cli.exits import UsageError
+from ebbgate.cli.exits import CommandNotFound, Interrupted, NotExecutable, UsageError
 from ebbgate.cli.guard import FORWARDED, Guard, GuardKilled, NotStarted
 from ebbgate.cli.options import Output, Whole
 from ebbgate.cli.printing import clean, quoted, say
+from ebbgate.client.client import Block
 from ebbgate.client.default import default_client
 from ebbgate.client.lease import Lease
-from ebbgate.errors import AcquireTimeout, LeaseLostWarning
+from ebbgate.errors import AcquireTimeout, EbbgateError, LeaseLostWarning
 
 LOOK_SECONDS: Final = 0.1
 """How soon a lost lease is noticed."""
@@ -32,40 +33,43 @@ TELL_SECONDS: Final = 1.0
 """After this a person at a terminal is told what is waited for."""
 
 
-class Interrupted(BaseException):
-    """A signal came before the command was started."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(signal.strsignal(number))
+Command = Annotated[str, Parameter(help="What to run, after --; no shell is involved.")]
+Limits = Annotated[
+    list[str] | None,
+    Parameter(
+        name=("--limit", "-l"),
+        help="Hold slots of this limit while the command runs. Repeatable: all or none.",
+    ),
+]
+RateLimits = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--rate-limit",
+        help="Spend slots of this rate limit before the command starts. Repeatable.",
+    ),
+]
+Occupy = Annotated[
+    int, Parameter(help="Slots of each --limit; of each --rate-limit if there is no --limit."), Whole
+]
+Timeout = Annotated[
+    float | None, Parameter(help="Seconds to wait at most, then exit 124; 0 tries once, exit 75.")
+]
+Priority = Annotated[int, Parameter(help="Higher goes first."), Whole]
+Strict = Annotated[
+    bool, Parameter(help="Fail if a limit does not exist, and end the command if the lease is lost.")
+]
+Labels = Annotated[list[str] | None, Parameter(help="key=value, shown with the lease. Repeatable.")]
 
 
 def run(
-    *command: Annotated[str, Parameter(help="What to run, after --; no shell is involved.")],
-    limit: Annotated[
-        list[str] | None,
-        Parameter(
-            name=("--limit", "-l"),
-            help="Hold slots of this limit while the command runs. Repeatable: all or none.",
-        ),
-    ] = None,
-    rate_limit: Annotated[
-        list[str] | None,
-        Parameter(
-            name="--rate-limit", help="Spend slots of this rate limit before the command starts. Repeatable."
-        ),
-    ] = None,
-    occupy: Annotated[
-        int, Parameter(help="Slots of each --limit; of each --rate-limit if there is no --limit."), Whole
-    ] = 1,
-    timeout: Annotated[
-        float | None, Parameter(help="Seconds to wait at most; 0 tries once (exit 75). Else exit 124.")
-    ] = None,
-    priority: Annotated[int, Parameter(help="Higher goes first."), Whole] = 0,
-    strict: Annotated[
-        bool, Parameter(help="Fail if a limit does not exist, and end the command if the lease is lost.")
-    ] = False,
-    label: Annotated[list[str] | None, Parameter(help="key=value, shown with the lease. Repeatable.")] = None,
+    *command: Command,
+    limit: Limits = None,
+    rate_limit: RateLimits = None,
+    occupy: Occupy = 1,
+    timeout: Timeout = None,
+    priority: Priority = 0,
+    strict: Strict = False,
+    label: Labels = None,
     output: Output = "table",  # noqa: ARG001 - errors follow it; stdout is the command's
 ) -> int:
     """Hold slots while a command runs; wait in turn until they are free.
@@ -73,59 +77,59 @@ def run(
     Its exit code is passed through: 128+n when it was killed by signal n. Signals are passed on to it.
     The command finds EBBGATE_LEASE_ID and EBBGATE_FENCING_TOKEN in its environment.
     """
-    limits, rates = limit or [], rate_limit or []
     if not command:
         raise UsageError("there is no command; write it after --, as in: ebbgate run --limit NAME -- COMMAND")
+    limits, rates = limit or [], rate_limit or []
     if not limits and not rates:
         raise UsageError("there is nothing to hold; give --limit NAME or --rate-limit NAME")
     labels = _labels(label or [], command[0])
     missing = _why_not(command[0])
     if missing:
-        return _refuse(command[0], missing)
-    client = default_client()
+        raise _cannot_run(command[0], missing)
     start = time.monotonic()
-    hold = (
-        client.concurrency(
-            limits,
-            occupy,
-            timeout,
-            strict=strict,
-            priority=priority,
-            labels=labels,
-            raise_on_lease_renewal_failure=strict,
-        )
-        if limits
-        else nullcontext()
-    )
+    client = default_client()
+    hold = client.concurrency(
+        limits, occupy, timeout, strict=strict, priority=priority, labels=labels
+    )  # of nothing, if there is no limit
+
+    def spend() -> None:
+        if rates:
+            left = None if timeout is None else max(timeout - (time.monotonic() - start), 0)
+            client.rate_limit(rates, 1 if limits else occupy, left, strict, priority)
+
+    try:
+        return _hold_and_run(command, hold, spend, strict, [*limits, *rates])
+    except AcquireTimeout as error:
+        raise AcquireTimeout(error.names, timeout or 0.0) from error
+    except NotStarted as error:
+        raise _cannot_run(command[0], error.number) from error
+    except GuardKilled as error:
+        raise EbbgateError("the guard of the command was killed, and the command with it") from error
+
+
+def _hold_and_run(
+    command: Sequence[str], hold: Block, spend: Callable[[], None], strict: bool, names: list[str]
+) -> int:
+    """Run the command as soon as the slots are held and spent; return its exit code."""
     guard = Guard(command)  # while there is no thread yet
     warnings.simplefilter("ignore", LeaseLostWarning)  # said below, in the words of the command line
-    with guard, _signals(guard) as started:
-        try:
-            with _telling([*limits, *rates]) as got_in, hold as lease:
-                if rates:
-                    left = None if timeout is None else max(timeout - (time.monotonic() - start), 0)
-                    client.rate_limit(rates, 1 if limits else occupy, left, strict, priority)
-                got_in.set()
-                started.set()
-                guard.start(_environment(lease))
-                return _watch(guard, lease, strict)
-        except AcquireTimeout as error:
-            raise AcquireTimeout(error.names, timeout or 0.0) from error
-        except NotStarted as error:
-            return _refuse(command[0], error.number)
-        except GuardKilled:
-            say("ebbgate: the guard of the command was killed, and the command with it")
-            return exits.ERROR
+    # Entered twice: whatever is raised once the slots are held, the command is gone before they are.
+    with guard, _signals(guard) as started, _telling(names) as got_in, hold as lease, guard:
+        spend()
+        got_in.set()
+        started.set()
+        guard.start(_environment(lease))
+        return _watch(guard, lease, strict)
 
 
-def _watch(guard: Guard, lease: Lease | None, strict: bool) -> int:
+def _watch(guard: Guard, lease: Lease, strict: bool) -> int:
     """Wait for the command; return its exit code."""
     told = False
     while True:
         status = guard.wait(LOOK_SECONDS)
         if status is not None:
             break
-        if lease is not None and not told and lease.lost:
+        if not told and lease.lost:
             told = True
             if strict:
                 guard.end()
@@ -134,7 +138,7 @@ def _watch(guard: Guard, lease: Lease | None, strict: bool) -> int:
                     f"ebbgate: warning: lost the lease on {_listed(lease.names)}; the command goes on "
                     f"unprotected (--strict would end it). See: ebbgate lease inspect {lease.id}"
                 )
-    if told and strict and lease is not None:
+    if told and strict:
         lease.raise_if_lost()
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else exits.BY_SIGNAL - code
@@ -182,8 +186,8 @@ def _telling(names: list[str]) -> Iterator[threading.Event]:
         got_in.set()
 
 
-def _environment(lease: Lease | None) -> Mapping[str, str]:
-    if lease is None or not lease.id:
+def _environment(lease: Lease) -> Mapping[str, str]:
+    if not lease.id:  # nothing is held
         return {}
     return {"EBBGATE_LEASE_ID": lease.id, "EBBGATE_FENCING_TOKEN": str(lease.fencing_token)}
 
@@ -208,15 +212,16 @@ def _why_not(command: str) -> int:
     return errno.EACCES if found else errno.EISDIR if is_folder else errno.ENOENT
 
 
-def _refuse(command: str, number: int) -> int:
+def _cannot_run(command: str, number: int) -> EbbgateError:
+    shown = repr(clean(command))
     if number == errno.ENOENT:
-        why = "no such file" if "/" in command else "not found on PATH"
-        say(f"ebbgate: {clean(command)!r}: {why}")
-        return exits.COMMAND_NOT_FOUND
-    hint = "; begin it with a line like #!/bin/sh" if number == errno.ENOEXEC else ""
-    hint = f"; make it executable: chmod +x {quoted(command)}" if number == errno.EACCES else hint
-    say(f"ebbgate: {clean(command)!r} cannot be executed: {os.strerror(number)}{hint}")
-    return exits.NOT_EXECUTABLE
+        why = "no such file, or its #! line names none" if "/" in command else "not found on PATH"
+        return CommandNotFound(f"{shown}: {why}")
+    hints = {
+        errno.ENOEXEC: "; begin it with a line like #!/bin/sh",
+        errno.EACCES: f"; make it executable: chmod +x {quoted(command)}",
+    }
+    return NotExecutable(f"{shown} cannot be executed: {os.strerror(number)}{hints.get(number, '')}")
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:
