@@ -184,3 +184,34 @@ def test_one_grant_marks_a_bounded_number_of_waiters_as_overtaken() -> None:
         desk.book.confirm(decision.head)
         overtaken = sum(lease.overtaken_us >= 0 for lease in desk.book.leases.values())
         assert overtaken == min(100, 64 * turn)
+
+
+def test_the_next_of_a_kind_was_overtaken_as_long_as_the_one_before_it() -> None:
+    """Whether that one got in or left; but not if it came only later."""
+    for leaves in (False, True):
+        desk = Desk()
+        desk.limit("a", 2)
+        desk.limit("b")
+        for lease_id, names in (
+            ("h", ["a"]),
+            ("g", ["a"]),
+            ("b", ["b"]),
+            ("w1", ["a", "b"]),
+            ("w2", ["a", "b"]),
+        ):
+            desk.ask(lease_id, names, seconds=600)
+        desk.ask("x", "a", seconds=600)
+        desk.release("h")
+        since_us = desk.lease("w1").overtaken_us
+        assert since_us == desk.now
+        desk.after(1)
+        desk.ask("w3", ["a", "b"])
+        if leaves:
+            desk.release("w1")
+        else:
+            desk.release("g")
+            desk.release("b")
+            assert desk.state("w1") == "held"
+        assert desk.lease("w2").overtaken_us == since_us
+        desk.release("w2")
+        assert desk.lease("w3").overtaken_us == -1
