@@ -1,5 +1,6 @@
 """The demo: what it takes for proof, that it proves it, and that it leaves nothing behind."""
 
+import json
 import os
 import re
 import signal
@@ -101,14 +102,14 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
+def start(folder: Path, seconds: float, *flags: str) -> subprocess.Popen[str]:
     """Start the demo where files are called like modules that it needs."""
     for name in ("random.py", "ebbgate.py"):
         (folder / name).write_text("raise SystemExit('the wrong file')\n", encoding="utf-8")
     command = Path(sys.executable).with_name("ebbgate")
     environment = {**os.environ, "TMPDIR": str(folder), "EBBGATE_URL": "memory://", "COLUMNS": "100"}
     return subprocess.Popen(
-        [str(command), "demo", "--seconds", str(seconds)],
+        [str(command), "demo", "--seconds", str(seconds), *flags],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -151,6 +152,16 @@ def test_the_demo_proves_everything_without_a_terminal_and_leaves_nothing_behind
     assert "is killed (SIGKILL) while it holds 2 slots" in output
     assert "\x1b" not in output
     assert left_behind(folder) == []
+
+
+@pytest.mark.slow
+def test_the_demo_tells_programs_what_it_has_proven(folder: Path) -> None:
+    process = start(folder, 3, "--output", "json")
+    output, messages = process.communicate(timeout=60)
+    findings = json.loads(output)
+    assert [finding["what"] for finding in findings][:2] == ["never too many", "nothing leaks"]
+    assert process.returncode == (0 if all(finding["proven"] for finding in findings) else 1)
+    assert "is killed" in messages
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ def page() -> Iterator[Page]:
         yield Page(Path(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHOWING)
 def test_what_a_page_shows_works(name: str, page: Page) -> None:
     for block in blocks(name):

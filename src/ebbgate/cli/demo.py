@@ -24,6 +24,8 @@ from ebbgate.cli.demo_crew import Crew, Role
 from ebbgate.cli.demo_proof import Finding, at_the_rate, in_order, never_too_many, nothing_left, passed_on
 from ebbgate.cli.demo_view import Lines, LiveTable, View, show_findings
 from ebbgate.cli.demo_worker import API, WORKSHOP
+from ebbgate.cli.options import Output
+from ebbgate.cli.printing import print_json
 from ebbgate.errors import InvalidRequest
 
 SLOTS: Final = 4
@@ -42,7 +44,7 @@ _TEMPDIR_MAX: Final = 50
 _INTERRUPTED: Final = 130
 
 
-def demo(*, seconds: float = 14.0, plain: bool = False) -> None:
+def demo(*, seconds: float = 14.0, plain: bool = False, output: Output = "table") -> None:
     """Watch real processes contend for two limits; one is killed, and what happened is proven.
 
     Parameters
@@ -51,10 +53,12 @@ def demo(*, seconds: float = 14.0, plain: bool = False) -> None:
         How long they contend, 3 to 600.
     plain
         Plain lines instead of a table that moves; always so without a terminal.
+    output
+        json: what was proven, for programs.
     """
     if not SECONDS_MIN <= seconds <= SECONDS_MAX:
         raise InvalidRequest(f"seconds must be from {SECONDS_MIN:g} to {SECONDS_MAX:g}, got {seconds:g}")
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=output == "json")
     view: View = LiveTable(console, SLOTS, RATE, seconds)
     if plain or not console.is_terminal:
         view = Lines(console, SLOTS)
@@ -70,8 +74,11 @@ def demo(*, seconds: float = 14.0, plain: bool = False) -> None:
     except KeyboardInterrupt:
         console.print("stopped; nothing is left behind")
         raise SystemExit(_INTERRUPTED) from None
-    console.print()
-    show_findings(console, findings)
+    if output == "json":
+        print_json([finding._asdict() for finding in findings])
+    else:
+        console.print()
+        show_findings(console, findings)
     if not all(finding.proven for finding in findings):
         if complaints:
             print(complaints, file=sys.stderr)
