@@ -1,6 +1,8 @@
 """The places where the stores under test are."""
 
+from contextlib import closing
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ from ebbgate.stores.base import TooOld, Version
 from ebbgate.stores.memory import MemoryStore
 from ebbgate.stores.sqlite import SqliteStore
 from ebbgate.testing.simulation import SimulatedStore
+from ebbgate.testing.stores import count_up
 
 KEPT = 20
 
@@ -60,3 +63,9 @@ class SimulatedPlace:
 
     def open(self) -> ClosableSimulatedStore:
         return ClosableSimulatedStore(keep=self.kept)
+
+
+def count_up_elsewhere(place: SqlitePlace, answers: Connection, times: int) -> None:
+    """What another process does: count a lease up."""
+    with closing(place.open()) as store:
+        answers.send(count_up(store, "sum", times))

@@ -54,4 +54,7 @@ def path_of(url: str) -> Path:
         raise InvalidRequest(
             f"{url!r} names no file; use three slashes before a relative path, as in {_EXAMPLES}"
         )
-    return Path(unquote(parts.path[1:]))
+    path = unquote(parts.path[1:])
+    if path.startswith("~"):
+        raise InvalidRequest(f"{url!r} has a ~, which nobody expands here: write the home folder out")
+    return Path(path)

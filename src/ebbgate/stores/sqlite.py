@@ -17,7 +17,7 @@ import msgspec
 
 from ebbgate.core.model import Head, Lease
 from ebbgate.errors import StoreUnavailable
-from ebbgate.stores.base import EMPTY, PATIENCE_US, Conflict, Delta, Row, Snapshot, TooOld, Version
+from ebbgate.stores.base import EMPTY, PATIENCE_US, Busy, Conflict, Delta, Row, Snapshot, TooOld, Version
 from ebbgate.stores.history import LOG_MAX, ended_leases
 from ebbgate.stores.sqlite_checkpoint import Checkpointer
 from ebbgate.stores.sqlite_clock import Anchor, Clocks, read_anchor, superseded
@@ -76,7 +76,7 @@ class SqliteStore:
             StoreUnavailable: it cannot be opened; the error says what to do.
         """
         check_library(apsw.sqlite_lib_version())
-        self.path = path.absolute()
+        self.path = path.resolve()
         self._keep = keep
         self._clocks = clocks or Clocks()
         self._newest = EMPTY
@@ -128,7 +128,10 @@ class SqliteStore:
 
     def moved(self, version: Version) -> bool:
         """See `EmbeddedStore.moved`."""
-        return self._run(PATIENCE_US, self._moved, version)
+        try:
+            return self._run(0, self._moved, version)
+        except Busy:
+            return True
 
     def recent(self, limit: int) -> list[Lease]:
         """See `EmbeddedStore.recent`."""
@@ -152,6 +155,9 @@ class SqliteStore:
 
     def close(self) -> None:
         """See `Store.close`."""
+        if self._guard.is_inherited:
+            self.abandon()
+            return
         self._checkpointer.close()
         self._guard.close()
         self._turn.close()
@@ -174,8 +180,8 @@ class SqliteStore:
                 for kind, id_, body, keep in rows
             ]
         ).decode()
-        execute("BEGIN IMMEDIATE")
         try:
+            execute("BEGIN IMMEDIATE")
             try:
                 execute(_LOG, (tag, head.instant_us, head.token, head.arrival, logged, base.number, base.tag))
             except apsw.ConstraintError:  # the number is taken
@@ -211,19 +217,20 @@ class SqliteStore:
     def _newest_of(self, cursor: apsw.Cursor) -> Version:
         seen = cursor.execute("PRAGMA data_version").get
         newest: Any = cursor.execute(_NEWEST).fetchone()
+        if newest is None:
+            raise self._corrupt("its log is empty")
         self._look(cursor, seen, newest)
         return self._newest
 
     def _load(self, cursor: apsw.Cursor) -> Snapshot:
-        seen = cursor.execute("PRAGMA data_version").get
-        with cursor.connection:
+        with cursor.connection:  # one transaction: version and rows are of one instant
+            version = self._newest_of(cursor)
             newest: Any = cursor.execute(_NEWEST).fetchone()
             rows = [
                 Row(kind, record_id, body.encode())
                 for kind, record_id, body in cursor.execute("SELECT kind, id, body FROM record")
             ]
-        self._look(cursor, seen, newest)
-        return Snapshot(self._newest, Head(*newest[2:5]), rows)
+        return Snapshot(version, Head(*newest[2:5]), rows)
 
     def _changes_since(self, cursor: apsw.Cursor, version: Version) -> Delta:
         seen = cursor.execute("PRAGMA data_version").get
@@ -247,13 +254,14 @@ class SqliteStore:
         try:
             entries = _decode_rows(logged)
         except msgspec.MsgspecError as error:
-            raise StoreUnavailable(
-                f"the store {self.path} is corrupt: its log cannot be read ({error}); restore a backup"
-            ) from error
+            raise self._corrupt(f"its log cannot be read ({error})") from error
         return [
             Row(kind, record_id, None if body == _NULL else bytes(body), keep)
             for kind, record_id, keep, body in entries
         ]
+
+    def _corrupt(self, why: str) -> StoreUnavailable:
+        return StoreUnavailable(f"the store {self.path} is corrupt: {why}; restore a backup, or start anew")
 
     def _find(self, cursor: apsw.Cursor, tag: str, base: Version) -> Version | None:
         made = Version(base.number + 1, tag)

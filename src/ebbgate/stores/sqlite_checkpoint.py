@@ -39,12 +39,12 @@ _TRIES: Final = 200  # to keep writers out, 0.1 ms apart
 class Checkpointer:
     """What one process does for the log of a file. Among all processes, one at a time is at work."""
 
-    def __init__(self, path: Path, *, start_bytes: int = START_BYTES, reset_bytes: int = RESET_BYTES) -> None:
-        """Do nothing until the log of the file at `path` has `start_bytes`."""
+    def __init__(self, path: Path) -> None:
+        """Do nothing until the log of the file at `path` has `START_BYTES`."""
         self.path = path
         self.due = False
-        self._start_pages = start_bytes // PAGE_SIZE
-        self._reset_pages = reset_bytes // PAGE_SIZE
+        self._start_pages = START_BYTES // PAGE_SIZE
+        self._reset_pages = RESET_BYTES // PAGE_SIZE
         self._mutex = threading.Lock()
         self._wanted = threading.Event()
         self._closing = threading.Event()
@@ -62,8 +62,10 @@ class Checkpointer:
         with self._mutex:
             self._wanted.set()
             if self._thread is None and not self._closing.is_set():
-                self._thread = threading.Thread(target=self._work, name="ebbgate-checkpoint", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="ebbgate-checkpoint", daemon=True)
+                with suppress(RuntimeError):  # the interpreter is going down, or there are too many threads
+                    thread.start()
+                    self._thread = thread
 
     def close(self) -> None:
         """End the thread."""

@@ -22,6 +22,9 @@ from ebbgate.errors import StoreUnavailable
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
+TAIL_US: Final = 3_600_000_000
+"""How much a power cut may take back at most; systems write what is dirty within a minute."""
+
 
 def boot_id() -> str:
     """Return what the kernel calls this boot of the machine.
@@ -62,7 +65,7 @@ class Anchor(NamedTuple):
 
     number: int  # of the boot, as this file counts them
     ahead_us: int  # store time less monotonic time
-    version: int  # the last commit of the boots before
+    version: int  # the commit that began it; 0: the file was new
 
 
 def read_anchor(cursor: apsw.Cursor, clocks: Clocks, path: Path) -> Anchor:
@@ -75,23 +78,41 @@ def read_anchor(cursor: apsw.Cursor, clocks: Clocks, path: Path) -> Anchor:
     anchor = _find(cursor, boot, path)
     if anchor is not None:
         return anchor
-    cursor.execute("BEGIN IMMEDIATE")
     try:
+        cursor.execute("BEGIN IMMEDIATE")
         anchor = _find(cursor, boot, path)
         if anchor is None:
-            # Never back behind a committed instant; else the wall clock, which knows how long it was off.
-            cursor.execute(
-                "INSERT INTO boot (id, wall_us, monotonic_us, version) "
-                "SELECT ?, max(?, instant_us), ?, version FROM log ORDER BY version DESC LIMIT 1",
-                (boot, clocks.wall_us(), clocks.monotonic_us()),
-            )
+            _set_anchor(cursor, boot, clocks)
             anchor = _find(cursor, boot, path)
         cursor.execute("COMMIT")
     except BaseException:
-        cursor.execute("ROLLBACK")
+        if cursor.connection.in_transaction:
+            cursor.execute("ROLLBACK")
         raise
     assert anchor is not None, "the boot was inserted a moment ago"
     return anchor
+
+
+def _set_anchor(cursor: apsw.Cursor, boot: str, clocks: Clocks) -> None:
+    """Begin the clock of a new boot, at the wall clock's time but never before a committed instant.
+
+    A commit without rows marks the change, so that nobody who still counts by the old boot can commit. The
+    fencing tokens go on an hour later: with `durability="normal"` a power cut may have taken back the last
+    commits, and without a battery the wall clock starts in the past, so lost tokens could be given again.
+    """
+    wall_us = clocks.wall_us()
+    cursor.execute(
+        "INSERT INTO log (version, tag, instant_us, token, arrival, rows) "
+        "SELECT version + 1, lower(hex(randomblob(8))), "
+        "max(?, instant_us), max(token, instant_us) + ?, arrival, '[]' "
+        "FROM log WHERE version > 0 ORDER BY version DESC LIMIT 1",
+        (wall_us, TAIL_US),
+    )
+    cursor.execute(
+        "INSERT INTO boot (id, wall_us, monotonic_us, version) "
+        "SELECT ?, max(?, instant_us), ?, version FROM log ORDER BY version DESC LIMIT 1",
+        (boot, wall_us, clocks.monotonic_us()),
+    )
 
 
 def _find(cursor: apsw.Cursor, boot: str, path: Path) -> Anchor | None:

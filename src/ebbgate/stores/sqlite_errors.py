@@ -1,5 +1,6 @@
 """What SQLite says went wrong, in plain sentences that tell what to do. All mapping is here."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -45,10 +46,22 @@ _ADVICE: tuple[tuple[type[apsw.Error], str], ...] = (
 
 def unavailable(error: apsw.Error, path: Path) -> StoreUnavailable:
     """Return what to raise from `error`, which SQLite raised about the file at `path`."""
-    for kind, advice in _ADVICE:
-        if isinstance(error, kind):
-            return StoreUnavailable(f"the store {path} {advice} (SQLite says: {_said(error)})")
-    return StoreUnavailable(f"the store {path} cannot be used (SQLite says: {_said(error)})")
+    advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), "cannot be used")
+    if isinstance(error, apsw.BusyError) and (holders := _holders(path)):
+        advice += f"; it is locked by process {', '.join(map(str, holders))}"
+    return StoreUnavailable(f"the store {path} {advice} (SQLite says: {_said(error)})")
+
+
+def _holders(path: Path) -> list[int]:
+    """Which processes have a file of the store locked, as far as the system tells."""
+    with suppress(OSError, ValueError, IndexError):
+        beside = [path, path.with_name(f"{path.name}-shm")]
+        files = {file.stat().st_ino for file in beside if file.exists()}
+        locks = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
+        return sorted({
+            int(lock[4]) for lock in locks if lock[3] == "WRITE" and int(lock[5].split(":")[2]) in files
+        })  # fmt: skip
+    return []
 
 
 def no_access(error: OSError, path: Path) -> StoreUnavailable:

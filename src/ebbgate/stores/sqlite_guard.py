@@ -103,7 +103,7 @@ class Guard:
 
     def _usable(self) -> apsw.Cursor:
         if self._cursor is None or self._pid != os.getpid():
-            what = "closed" if self._pid == os.getpid() else "opened before a fork"
+            what = "opened before a fork" if self.is_inherited else "closed"
             raise StoreUnavailable(f"the store {self.path} was {what}; open it again")
         return self._cursor
 
@@ -122,9 +122,14 @@ class Guard:
             time.sleep(min(pause, left))
             pause = min(pause * 2, _PAUSE_MAX_S)
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process is the child of a fork and the connection its parent's."""
+        return self._pid != os.getpid()
+
     def close(self) -> None:
         """Close it; the last one of all processes puts the log into the file and deletes it."""
-        if self._pid != os.getpid():
+        if self.is_inherited:
             return
         with self._mutex:
             connection = self._forget()
@@ -151,8 +156,11 @@ class Guard:
 
     def abandon(self) -> None:
         """In a forked child: forget the connection without a trace in the file. Done once, by itself."""
-        if self._pid != os.getpid():
-            self.let_go(quiet=self._mutex.acquire(blocking=False))
+        if self.is_inherited:
+            quiet = self._mutex.acquire(blocking=False)
+            self.let_go(quiet=quiet)
+            if quiet:
+                self._mutex.release()
 
     def let_go(self, *, quiet: bool) -> None:
         """The same, told whether no thread was inside SQLite at the fork."""

@@ -35,6 +35,7 @@ class FileLock:
         Raises:
             StoreUnavailable: it cannot be opened.
         """
+        self._descriptor = -1
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:

@@ -30,7 +30,7 @@ CREATE TABLE boot (
     id           TEXT    NOT NULL UNIQUE,  -- as the kernel names it
     wall_us      INTEGER NOT NULL,
     monotonic_us INTEGER NOT NULL,
-    version      INTEGER NOT NULL          -- the newest commit of the boots before
+    version      INTEGER NOT NULL          -- the commit that began it; 0: the file was new
 ) STRICT;
 
 -- For people with a shell: nothing below is used by the program.
