@@ -5,6 +5,7 @@ them takes over. Under both lies a poll: a push is only a hint.
 """
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ebbgate.client.waiting import Waiter
@@ -45,9 +46,11 @@ class ThreadPort:
         clock = self._gate.clock
         while waiter.outcome is None and (until_us is None or clock() < until_us):
             if self._leading.acquire(blocking=False):
+                waiter.notify = self._rouser()
                 try:
                     self._lead(waiter, until_us)
                 finally:
+                    waiter.notify = woken.set
                     self._leading.release()
                     for follower in self._followers[:1]:
                         follower.set()
@@ -57,6 +60,16 @@ class ThreadPort:
                 woken.wait(min(max(left_us, 0), SECOND) / SECOND)
                 self._followers.remove(woken)
                 woken.clear()
+
+    def _rouser(self) -> Callable[[], None]:
+        """Return what ends the listening of this thread; it need not tell itself."""
+        leader = threading.get_ident()
+
+        def rouse() -> None:
+            if threading.get_ident() != leader:
+                self._gate.push(self.address)
+
+        return rouse
 
     def _lead(self, waiter: Waiter, until_us: int | None) -> None:
         """Listen and look for all threads, until `waiter` has its outcome or runs out of time."""
