@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 from bench.crew import Result, Start, Task, crew, store
 from bench.report import Line, Options, at_most
@@ -23,7 +24,6 @@ def take_in(task: Task, start: Start) -> Result:
 
     Both are in this process, so that nothing but the work is measured: no lock, no other process on the core.
     """
-    from ebbgate.client.embedded.gate import new_id
     from ebbgate.engine.drive import drive
     from ebbgate.engine.engine import Engine
     from ebbgate.stores import open_store
@@ -43,7 +43,7 @@ def take_in(task: Task, start: Start) -> Result:
             if isinstance(ask, Acquire):
                 command: Command = Release(ask.id, SESSION, 1)
             else:
-                command = Acquire(new_id(), SESSION, 1, (("a", 1),), 300 * SECOND)
+                command = Acquire(str(uuid4()), SESSION, 1, (("a", 1),), 300 * SECOND)
             drive(writer.carry_out([command]), source)
             ask = command
         begun = time.perf_counter_ns()
