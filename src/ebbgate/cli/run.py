@@ -125,23 +125,27 @@ def _hold_and_run(
 def _watch(guard: Guard, lease: Lease, strict: bool) -> int:
     """Wait for the command; return its exit code."""
     told = False
-    while True:
+    status = None
+    while status is None:
         status = guard.wait(LOOK_SECONDS)
-        if status is not None:
-            break
         if not told and lease.lost:
             told = True
-            if strict:
+            if not strict:
+                _warn_of_loss(lease, is_over=status is not None)
+            elif status is None:
                 guard.end()
-            else:
-                say(
-                    f"ebbgate: warning: lost the lease on {_listed(lease.names)}; the command goes on "
-                    f"unprotected (--strict would end it). See: ebbgate lease inspect {lease.id}"
-                )
-    if told and strict:
+    if strict:
         lease.raise_if_lost()
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else exits.BY_SIGNAL - code
+
+
+def _warn_of_loss(lease: Lease, *, is_over: bool) -> None:
+    went_on = "ended unprotected" if is_over else "goes on unprotected"
+    say(
+        f"ebbgate: warning: lost the lease on {_listed(lease.names)}; the command {went_on} "
+        f"(--strict would end it). See: ebbgate lease inspect {lease.id}"
+    )
 
 
 @contextmanager
