@@ -18,7 +18,7 @@ from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.base import EMPTY, Busy
 from ebbgate.stores.sqlite import SqliteStore
 from ebbgate.stores.sqlite_schema import check_library
-from ebbgate.testing.stores import applied, head, process, row, tag
+from ebbgate.testing.stores import PATIENCE_S, applied, head, process, row, tag
 from tests.stores.support import SqlitePlace
 
 NOBODY = 65534
@@ -259,6 +259,7 @@ def as_ordinary_user(use: Callable[[], object]) -> str:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.alarm(int(PATIENCE_S))
         try:
             if os.getuid() == 0:
                 os.setgroups([])

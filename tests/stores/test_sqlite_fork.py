@@ -1,6 +1,7 @@
 """A forked child takes nothing from its parent, and what it commits itself is never lost."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ebbgate.errors import StoreUnavailable
+from ebbgate.stores import sqlite_guard
 from ebbgate.stores.base import EMPTY, Conflict
 from ebbgate.stores.sqlite import SqliteStore
 from ebbgate.testing.stores import PATIENCE_S, count_up, head, in_threads, process, row, tag, value_of
@@ -26,6 +28,7 @@ def forked(work: Callable[[], object]) -> int:
     """Do `work` in a child; it ends well only if nothing is raised."""
     child = os.fork()
     if child == 0:
+        signal.alarm(int(PATIENCE_S))  # nothing may be left behind, however this goes
         try:
             work()
         except BaseException as error:
@@ -145,6 +148,7 @@ def test_forking_while_threads_commit(place: SqlitePlace) -> None:
 
 def fork_in_a_commit(place: SqlitePlace, answers: Connection) -> None:
     """As a signal handler might: the forking thread itself is inside a commit."""
+    sqlite_guard._FORK_PATIENCE_S = 0.01  # type: ignore[misc]  # for this process alone
     store = place.open()
     children: list[int] = []
     path = store.path
@@ -167,9 +171,7 @@ def fork_in_a_commit(place: SqlitePlace, answers: Connection) -> None:
     store.close()
 
 
-def test_a_child_forked_in_the_middle_of_a_commit_is_told(
-    place: SqlitePlace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_forked_in_the_middle_of_a_commit_is_told(place: SqlitePlace) -> None:
     assert answered(place, fork_in_a_commit) is True
     with closing(place.open()) as store:
         assert value_of(store.load(), "a") == 1
