@@ -154,7 +154,8 @@ class LeaseLost(EbbgateError):
         listed = ", ".join(repr(name) for name in self.names)
         super().__init__(
             f"lease {lease_id} on {listed} was lost ({why}); "
-            "what ran since then was not protected: check it, and take a longer lease_duration if it was renewed too late"
+            "what ran since then was not protected: check it; "
+            "if it was renewed too late, take a longer lease_duration"
         )
 
 

@@ -43,7 +43,7 @@ def test_a_container_is_told_once_that_its_file_is_private(
 )
 def test_an_address_of_nothing_is_refused_with_examples(url: str) -> None:
     """The next step stands in the message."""
-    with pytest.raises(errors.InvalidRequest, match="sqlite:///|memory://"):
+    with pytest.raises(errors.InvalidRequest, match=r"sqlite:///|memory://"):
         gate_for(url)
 
 

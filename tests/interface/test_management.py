@@ -69,8 +69,11 @@ def test_limits_are_listed_by_name_and_prefix(client: Client) -> None:
         "a\nb",
         "a\x00b",
         "x" * 201,
-    ]
-    + ["0b5e7d0e-1111-4222-a333-444455556666", "0b5e7d0e11114222a333444455556666", None, 7],
+        "0b5e7d0e-1111-4222-a333-444455556666",
+        "0b5e7d0e11114222a333444455556666",
+        None,
+        7,
+    ],
 )
 def test_names_that_could_not_be_addressed_are_refused(client: Client, name: str) -> None:
     """With `InvalidLimit`, on creating and on renaming."""

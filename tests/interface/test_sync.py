@@ -181,7 +181,7 @@ def test_an_inactive_limit_never_blocks(client: Client) -> None:
 
 
 def test_a_closed_gate_lets_nobody_in_until_it_is_opened(client: Client) -> None:
-    """limit = 0 is no error; raising it lets the waiter in."""
+    """Limit = 0 is no error; raising it lets the waiter in."""
     client.create_limit("db", 0)
     entered = threading.Event()
 

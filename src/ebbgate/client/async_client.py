@@ -108,7 +108,7 @@ class _Driver:
             self._gate.forget(self._waiter)
         if self._asking is not None and not self._asking.done():
             gate = self._gate
-            self._asking.add_done_callback(lambda _: gate.renewer.release_later(command, gate.later_us()))
+            self._asking.add_done_callback(lambda _: gate.renewer.release_later(command))
             return
         await give_back(self._gate, command)
 

@@ -7,11 +7,9 @@ is closed, so two gates would take each other's life.
 import atexit
 import os
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from ebbgate.core.book import Book
 from ebbgate.core.model import Settings
 from ebbgate.errors import InvalidRequest
 
@@ -52,19 +50,15 @@ def _canonical(url: str) -> str:
         raise InvalidRequest(
             f"{url!r} names a server; this release works on the file of one machine: sqlite:///file.db"
         )
-    if scheme != "sqlite":
-        return url
-    from ebbgate.stores import path_of
+    from ebbgate.client.embedded.opening import canonical
 
-    return f"sqlite:///{quote(os.path.realpath(path_of(url)))}"
+    return canonical(url)
 
 
 def _open(key: str, settings: Settings | None) -> "EmbeddedGate":
-    from ebbgate.client.embedded.gate import EmbeddedGate
-    from ebbgate.stores import open_store, path_of
+    from ebbgate.client.embedded.opening import open_gate
 
-    path = Path(path_of(key)) if key.startswith("sqlite:") else None
-    return EmbeddedGate(open_store(key), path, Book(settings))
+    return open_gate(key, settings)
 
 
 def close_gate(url: str) -> None:

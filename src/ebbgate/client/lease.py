@@ -1,5 +1,6 @@
 """The lease that a block is given."""
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Callable
@@ -130,7 +131,5 @@ def warn_of_loss(lease: Lease) -> None:
     """Warn that a block goes on without its slots."""
     message = f"{lease!r}: the block goes on unprotected; use strict=True to stop it instead"
     _log.warning("%s", message)
-    try:
+    with contextlib.suppress(LeaseLostWarning):  # an error by the user's filters, where nobody could catch it
         warnings.warn(message, LeaseLostWarning, stacklevel=2)
-    except LeaseLostWarning:
-        pass  # made an error by the user's filters, in a thread where nobody could catch it

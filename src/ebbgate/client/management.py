@@ -85,10 +85,10 @@ class Management:
         active: bool = True,
         description: str = "",
     ) -> LimitInfo:
-        """Create a limit.
+        r"""Create a limit.
 
         Args:
-            name: 1 to 200 characters, none of them / \\ % & > < ? #.
+            name: 1 to 200 characters, none of them / \ % & > < ? #.
             limit: slots, 0 to 1,000,000,000; 0 lets nobody in.
             slot_decay_per_second: 0, or 1e-9 to 1e6 slots that come back each second; or a rate like "60/hour".
             active: False makes a limit that never blocks.

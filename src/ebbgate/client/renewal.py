@@ -129,9 +129,9 @@ class Renewer:
         """Never renew a lease again: its block is left."""
         self._gate.holding.pop(lease.id, None)
 
-    def release_later(self, command: Release, until_us: int) -> None:
-        """Retry a release that failed, until the lease would have expired anyway."""
-        self._upkeep.releases.append((command, until_us))
+    def release_later(self, command: Release) -> None:
+        """Retry a release that failed, for as long as the lease could still be held."""
+        self._upkeep.releases.append((command, self._gate.clock() + LATER_US))
         if self._thread is None:
             self._start()
         else:

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 from ebbgate.core.limits import LIMIT_MAX, check_name
 from ebbgate.core.model import Slots, Why
-from ebbgate.errors import InvalidLimit, InvalidRequest
+from ebbgate.errors import InvalidRequest
 
 PRIORITY_MAX: Final = 1_000_000
 LABELS_MAX: Final = 32
@@ -82,6 +82,11 @@ class Hello:
     presence: int = -1
     wake: str = ""
     remembers: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense."""
+        if self.labels:
+            check_labels(self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +242,3 @@ class Told(NamedTuple):
     session: str
     wake: str  # where its client listens; "": nowhere
     outcome: Held | Ended | Refused
-
-
-__all__ = [
-    "Acquire", "Away", "Command", "DeleteLimit", "Done", "Ended", "Held", "Hello", "InvalidLimit", "Outcome", "PutLimit",
-    "Refused", "Release", "Renew", "Revoke", "Tick", "Told", "Waiting", "check_labels", "wanted",
-]  # fmt: skip

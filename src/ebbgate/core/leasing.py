@@ -3,8 +3,8 @@
 from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Refused, Release, Renew, Revoke, Waiting
 from ebbgate.core.ledger import Ledger, ended, held, outcome_of
 from ebbgate.core.limits import near_miss
+from ebbgate.core.live import Live
 from ebbgate.core.model import ATTENDED_US, RETAKE_US, RETAKEABLE, SECOND, Lease
-from ebbgate.core.queue import Live
 
 
 def acquire(ledger: Ledger, command: Acquire) -> Outcome:

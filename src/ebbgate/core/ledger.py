@@ -4,8 +4,8 @@ import heapq
 
 from ebbgate.core import decay
 from ebbgate.core.commands import Ended, Held, Refused, Told
+from ebbgate.core.live import Live
 from ebbgate.core.model import FETCH_US, Lease, Settings, Slots, Why
-from ebbgate.core.queue import Live
 from ebbgate.core.records import Records
 
 

@@ -9,8 +9,8 @@ from ebbgate.core.commands import DeleteLimit, Done, Outcome, PutLimit, Refused
 from ebbgate.core.leasing import impossible
 from ebbgate.core.ledger import Ledger
 from ebbgate.core.limits import check_description, check_name, check_slots, is_uuid, near_miss
+from ebbgate.core.live import Live
 from ebbgate.core.model import Lease, Limit, ManagementRequest
-from ebbgate.core.queue import Live
 from ebbgate.errors import InvalidLimit
 
 WHO_MAX = 10

@@ -18,18 +18,12 @@ front, or when half of the group has left so.
 
 import heapq
 from bisect import bisect_left, insort
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from ebbgate.core.decay import spent_slots, when_spent_is
-from ebbgate.core.model import Lease, Limit, Meter, Slots
-
-Key = tuple[int, int]
-"""A waiter's place in the total order: (-priority, arrival number)."""
-
-ALL: Final = 1 << 60
-"""More slots than any limit has: the room of an inactive limit, and a claim on all room there is."""
+from ebbgate.core.keeping import order_of_keeping, parks_and_claims
+from ebbgate.core.live import ALL, Group, Key, Live
+from ebbgate.core.model import Lease, Slots
 
 MARKED_MAX: Final = 64
 """How many waiters one grant marks as overtaken at most, the first in order, so that no commit is huge."""
@@ -43,77 +37,6 @@ class Marks(Protocol):
 
     def set_keeps(self, lease: Lease, keeps: tuple[str, ...]) -> None:
         """Record the order in which it keeps slots."""
-
-
-class Live:
-    """A limit in use: its definition, what is held and spent of it, and who is interested in its room."""
-
-    __slots__ = (
-        "claimants", "claims", "due_us", "gaining", "groups", "held", "holders", "limit", "meter", "parked",
-        "unmarked", "waiting", "wants",
-    )  # fmt: skip
-
-    def __init__(self, limit: Limit) -> None:
-        self.limit = limit
-        self.meter: Meter | None = None
-        self.held = 0  # slots
-        self.holders = 0  # leases
-        self.waiting = 0  # leases
-        self.groups: dict[Group, None] = {}  # all that want slots of this limit
-        self.parked: list[tuple[Key, Group]] = []  # to be looked at when room is gained, in order
-        self.wants: dict[int, int] = {}  # slots wanted -> how many parked groups want so many
-        self.claims: list[tuple[Key, int, Group]] = []  # room kept from later ones, in order
-        self.claimants: dict[Group, None] = {}  # groups whose claims depend on this limit having room
-        self.unmarked: list[tuple[Key, int, Group]] = []  # heap: heads that nobody has overtaken yet
-        self.due_us = -1  # when decay alone lets a parked group in; -1: never
-        self.gaining = False
-
-    def room(self, now_us: int) -> int:
-        """Return how many slots are free; below 0 after the limit was lowered."""
-        if not self.limit.active:
-            return ALL
-        room = self.limit.limit - self.held
-        return room if self.meter is None else room - spent_slots(self.meter, now_us)
-
-    def visible(self, key: Key, now_us: int) -> int:
-        """Return the room that a waiter at `key` can see: what earlier ones claim is not there for it.
-
-        Where there is none, how far it is below 0 means nothing.
-        """
-        room = self.room(now_us)
-        for claim in self.claims:
-            if room <= 0 or claim[0] >= key:
-                break
-            room -= claim[1]
-        return room
-
-    def room_at(self, slots: int) -> int:
-        """Return when decay alone will have freed `slots`, if nothing else changes; -1: never."""
-        spent_max = self.limit.limit - self.held - slots
-        if self.meter is None or spent_max < 0 or not self.limit.active:
-            return -1
-        return when_spent_is(self.meter, spent_max)
-
-
-class Group:
-    """Waiters that want the same slots at the same priority, in order of arrival."""
-
-    __slots__ = ("claims", "gone", "identity", "key", "needs", "noted", "parks", "queued", "waiters")
-
-    def __init__(self, identity: tuple[Slots, int], needs: tuple[tuple[Live, int], ...]) -> None:
-        self.identity = identity
-        self.needs = needs
-        self.waiters: deque[Lease] = deque()
-        self.gone: set[int] = set()  # arrival numbers of waiters that left from the middle
-        self.key: Key = (0, 0)  # of the head, when it was last looked at
-        self.parks: tuple[Live, ...] = ()
-        self.claims: tuple[tuple[Live, int], ...] = ()
-        self.noted = -1  # arrival number of the head that stands in the heaps `unmarked`
-        self.queued: Key | None = None  # its place among those that are worth a look
-
-    def head_key(self) -> Key:
-        """Return the place of the first waiter; there must be one."""
-        return (self.identity[1], self.waiters[0].arrival)
 
 
 class Queue:
@@ -157,7 +80,7 @@ class Queue:
         elif lease.arrival < waiters[0].arrival:
             waiters.appendleft(lease)
         else:
-            _reorder(group, lease)
+            group.reorder(lease)
         for live, _ in group.needs:
             live.waiting += 1
         if waiters[0] is lease:
@@ -173,7 +96,7 @@ class Queue:
         if waiters[0] is not lease:
             gone.add(lease.arrival)
             if len(gone) > len(waiters) // 2 + 16:
-                _reorder(group, None)
+                group.reorder(None)
             return
         if group.claims:
             self._claim(group, group.key, ())  # they were those of this head
@@ -342,8 +265,8 @@ class Queue:
             if overdue and not head.keeps and len(group.needs) > 1:
                 if admit is None:
                     return False
-                self._marks.set_keeps(head, _order_of_keeping(group))
-            parks, claims = _parks_and_claims(group, key, head, lacking, now_us)
+                self._marks.set_keeps(head, order_of_keeping(group))
+            parks, claims = parks_and_claims(group, key, head, lacking, now_us)
             self._park(group, key, parks, claims)
             if len(group.needs) > 1:
                 self._note_head(group, key, head)
@@ -445,57 +368,8 @@ class Queue:
         heapq.heappush(self._looks, (key, self._serial, group, source))
 
 
-def _reorder(group: Group, added: Lease | None) -> None:
-    """Drop those that left from the middle and put `added` where it belongs."""
-    kept = [lease for lease in group.waiters if lease.arrival not in group.gone]
-    if added is not None:
-        insort(kept, added, key=lambda lease: lease.arrival)
-    group.gone.clear()
-    group.waiters.clear()
-    group.waiters.extend(kept)
-
-
 def _is_unmarked(group: Group, head_key: Key) -> bool:
     return bool(group.waiters) and group.head_key() == head_key and group.waiters[0].overtaken_us < 0
-
-
-def _order_of_keeping(group: Group) -> tuple[str, ...]:
-    """Return the limits of which an overtaken head keeps slots, in that order.
-
-    The one that fewest wait for comes first: what is kept of it while the next is still full idles fewest.
-    """
-    needs = sorted((live.waiting, live.limit.limit, live.limit.id) for live, _ in group.needs)
-    return tuple(limit_id for _, _, limit_id in needs)
-
-
-def _parks_and_claims(
-    group: Group, key: Key, head: Lease, lacking: list[Live], now_us: int
-) -> tuple[tuple[Live, ...], tuple[tuple[Live, int], ...]]:
-    """Return where a head that lacks these is parked, and what it keeps from later ones.
-
-    It is parked where room must be gained before anything changes for it: at the limit that it gathers; else
-    at one that is full; else at all that it lacks.
-    """
-    claims: list[tuple[Live, int]] = []
-    gathers = lacking[0] if len(lacking) == 1 else None
-    if head.keeps:
-        for live in lacking:
-            if live.limit.limit == 0:
-                return (live,), ()
-        needs = {live.limit.id: (live, slots) for live, slots in group.needs}
-        order = [needs[limit_id] for limit_id in head.keeps]
-        secured = next(place for place, (live, _) in enumerate(order) if live in lacking)
-        claims = order[:secured]
-        gathers = order[secured][0]
-    if gathers is not None:
-        # Room that is not there now may come back by decay, unseen; hence a claim on every metered limit.
-        if gathers.meter is not None or gathers.visible(key, now_us) > 0:
-            claims.append((gathers, ALL))
-        return (gathers,), tuple(claims)
-    for live in lacking:
-        if live.meter is None and live.visible(key, now_us) <= 0:
-            return (live,), ()
-    return tuple(lacking), ()
 
 
 def _count(counts: dict[int, int], number: int, change: int) -> None:

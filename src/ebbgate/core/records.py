@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
+from ebbgate.core.live import Live
 from ebbgate.core.model import Head, Lease, Limit, ManagementRequest, Meter, Record, Session, Settings, Stored
-from ebbgate.core.queue import Live, Queue
+from ebbgate.core.queue import Queue
 
 R = TypeVar("R", bound=Record)
 

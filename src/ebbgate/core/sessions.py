@@ -3,7 +3,7 @@
 import heapq
 from dataclasses import replace
 
-from ebbgate.core.commands import Away, Done, Hello, Outcome, Refused, Tick, check_labels
+from ebbgate.core.commands import Away, Done, Hello, Outcome, Refused, Tick
 from ebbgate.core.ledger import Ledger
 from ebbgate.core.model import Session
 
@@ -13,7 +13,7 @@ def hello(ledger: Ledger, command: Hello) -> Outcome:
     known = ledger.sessions.get(command.session)
     if known is not None and command.epoch < known.epoch:
         return Refused("stale_session", {"session": known.id, "epoch": command.epoch, "newest": known.epoch})
-    labels = check_labels(command.labels or {})
+    labels = command.labels or {}
     session = Session(
         command.session, command.epoch, command.host, command.pid, labels, command.presence, command.wake,
         command.remembers,

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 from ebbgate.core.book import Book
 from ebbgate.core.decay import spent_exactly, spent_slots
 from ebbgate.core.limits import near_miss
+from ebbgate.core.live import Live
 from ebbgate.core.managing import find
 from ebbgate.core.model import Lease, Limit, Session
-from ebbgate.core.queue import Live
 
 BLOCKERS_MAX: Final = 20
 

@@ -181,14 +181,14 @@ class Engine:
         """Decide; a command on which the book fails is refused alone, the rest goes on."""
         try:
             return self.book.decide(commands, now_us)
-        except Exception:
+        except Exception:  # noqa: BLE001 - one command's defect must not stop the others
             _log.exception("a batch of %d command(s) failed; each is tried alone", len(commands))
             self.book.rollback()
         guilty: dict[int, Outcome] = {}
         for index, command in enumerate(commands):
             try:
                 self.book.decide([command], now_us)
-            except Exception:
+            except Exception:  # noqa: BLE001 - as above
                 lease_id = getattr(command, "id", "")
                 _log.exception("%s %s is refused: it fails", type(command).__name__, lease_id)
                 guilty[index] = Refused(

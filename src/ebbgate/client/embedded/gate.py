@@ -25,7 +25,6 @@ from ebbgate.client.embedded.thread_port import ThreadPort
 from ebbgate.client.embedded.timing import (
     ALIVE_EVERY_US,
     GIVE_BACK_US,
-    LATER_US,
     OVERDUE_US,
     RECENT_MAX,
     RETRY_US,
@@ -151,7 +150,7 @@ class EmbeddedGate:
             fail(jobs, error)
         except Busy:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other callers must go on
             _log.exception("a defect: %d command(s) failed; everything is loaded anew", len(jobs))
             self._engine.forget()
             fail(jobs, InternalError(f"this is a defect of ebbgate, please report it: {error!r}"))
@@ -169,7 +168,8 @@ class EmbeddedGate:
             drive(self._engine.refresh(), self.store, patience_us=patience_us)
 
     def _carry_out(self, jobs: list[Job], patience_us: int | None) -> list[Told]:
-        commands: list[Command] = [] if self._greeted else [*self._others_dead(), self._hello]
+        dead = [] if self._greeted else self._others_dead()
+        commands: list[Command] = [*dead] if self._greeted else [*dead, self._hello]
         before = len(commands)
         for job in jobs:
             commands.extend(job.commands)
@@ -178,6 +178,7 @@ class EmbeddedGate:
             commands.append(Tick(expire=self._grace.is_over(now_us)))
         batch = drive(self._engine.carry_out(commands), self.store, patience_us=patience_us)
         self._greeted = True
+        self._neighbours.clean_up_after(dead)
         place = before
         for job in jobs:
             job.outcomes = batch.outcomes[place : place + len(job.commands)]
@@ -258,11 +259,7 @@ class EmbeddedGate:
         try:
             self.call((command,), patience_us=GIVE_BACK_US)
         except EbbgateError:
-            self.renewer.release_later(command, self.later_us())
-
-    def later_us(self) -> int:
-        """Return until when a release that fails now is worth retrying, by the local clock."""
-        return self.clock() + LATER_US
+            self.renewer.release_later(command)
 
     def is_mine(self) -> bool:
         """Tell whether this process opened the gate, and did not inherit it by a fork."""

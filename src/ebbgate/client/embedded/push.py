@@ -75,7 +75,7 @@ class Mailbox:
         """Unbind it."""
         self._socket.close()
         with contextlib.suppress(OSError):
-            os.unlink(self.address)
+            Path(self.address).unlink()
 
     def abandon(self) -> None:
         """Close this process's copy after a fork; the address stays the parent's."""

@@ -8,9 +8,6 @@ TURN_US: Final = 50_000
 GIVE_BACK_US: Final = 100_000
 """The longest that leaving a block waits for its release."""
 
-LATER_US: Final = 300_000_000
-"""How long a failed release is retried in the background."""
-
 ALIVE_EVERY_US: Final = 400_000
 """How often a process that waits looks whether the others live: a death is noticed within a second."""
 

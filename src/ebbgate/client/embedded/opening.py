@@ -1,0 +1,32 @@
+"""From the address of a store to an embedded gate on it."""
+
+import os
+from urllib.parse import quote, urlsplit
+
+from ebbgate.client.embedded.gate import EmbeddedGate
+from ebbgate.core.book import Book
+from ebbgate.core.model import Settings
+from ebbgate.stores import open_store, path_of
+
+
+def canonical(url: str) -> str:
+    """Return one address for all that name the same store.
+
+    Raises:
+        InvalidRequest: `url` names no store.
+    """
+    if urlsplit(url).scheme == "memory":
+        return url
+    return f"sqlite:///{quote(os.path.realpath(path_of(url)))}"
+
+
+def open_gate(url: str, settings: Settings | None) -> EmbeddedGate:
+    """Open the store at a canonical address and return a gate on it.
+
+    Raises:
+        InvalidRequest: `url` names no store.
+        StoreUnavailable: it cannot be opened.
+    """
+    store = open_store(url)
+    path = path_of(url) if url.startswith("sqlite:") else None
+    return EmbeddedGate(store, path, Book(settings))
