@@ -15,6 +15,7 @@ _log: Final = logging.getLogger("ebbgate")
 
 _RETRY_US: Final = SECOND
 _LONG_US: Final = 3_600 * SECOND
+_LATER_US: Final = 300 * SECOND  # how long a release that failed is worth retrying
 
 
 class Upkeep:
@@ -131,7 +132,7 @@ class Renewer:
 
     def release_later(self, command: Release) -> None:
         """Retry a release that failed, for as long as the lease could still be held."""
-        self._upkeep.releases.append((command, self._gate.clock() + LATER_US))
+        self._upkeep.releases.append((command, self._gate.clock() + _LATER_US))
         if self._thread is None:
             self._start()
         else:
