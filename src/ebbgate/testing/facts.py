@@ -237,7 +237,7 @@ class Facts:
                 pass
 
     def _take_renewed(self, event: h.Renewed, grant: Grant, sent: list[tuple[int, int]]) -> None:
-        if not sent or grant.token < 0:
+        if not sent or grant.seen_us == NEVER:  # one that took nothing, its limits being inactive, has no token
             raise ValueError(f"lease {event.lease} was renewed without having been granted, or unasked")
         began_us = sent[-1][0]
         sent[-1] = (began_us, event.when_us)
