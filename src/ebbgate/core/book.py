@@ -26,7 +26,7 @@ from ebbgate.core.commands import (
     Told,
 )
 from ebbgate.core.ledger import Ledger
-from ebbgate.core.model import REMEMBERED_US, Head, Settings, Stored
+from ebbgate.core.model import REMEMBERED_US, Head, Lease, Settings, Stored
 
 FORGOTTEN_MAX: Final = 64
 """How many ended leases one decision forgets at most, so that none takes long."""
@@ -39,6 +39,7 @@ class Decision(NamedTuple):
     told: list[Told]  # what happened to leases that the command of somebody else, or time, was about
     changes: list[Stored]  # to be committed; none: the decision changed nothing
     head: Head  # as it stands after the changes
+    promoted: list[Lease]  # waiters that stand first in their line now: worth a hint, to be ready for their turn
 
 
 class Due(NamedTuple):
@@ -79,7 +80,11 @@ class Book(Ledger):
         if self.endings and self.endings[0][0] + REMEMBERED_US <= now_us:
             self._forget()
         told, self.told = self.told, []
-        return Decision(outcomes, told, self.collect(), Head(now_us, self.token, self.arrival))
+        promoted: list[Lease] = []
+        if self.promoted:
+            promoted = [lease for lease in self.promoted.values() if lease.state == "waiting"]
+            self.promoted.clear()
+        return Decision(outcomes, told, self.collect(), Head(now_us, self.token, self.arrival), promoted)
 
     def _carry_out(self, command: Command) -> Outcome:
         match command:
@@ -105,6 +110,7 @@ class Book(Ledger):
     def rollback(self) -> None:
         """Undo the last decision: it was not committed."""
         self.told = []
+        self.promoted.clear()
         super().rollback()
 
     def _forget(self) -> None:

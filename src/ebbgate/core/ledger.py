@@ -16,17 +16,24 @@ class Ledger(Records):
         """Hold nothing."""
         self.now_us = 0
         self.told: list[Told] = []
+        self.promoted: dict[str, Lease] = {}
         super().__init__(settings)
 
     def admit(self, lease: Lease, now_us: int) -> None:
         """Let a waiter in, and have its client told."""
         self.touch(lease)
         self.unindex(lease)
-        self.queue.inherit(lease)
+        self._step_forward_after(lease)
         if lease.attend_due_us >= 0:
             lease.attend_due_us = now_us + FETCH_US
         self.grant(lease, now_us, waited=True)
         self.told.append(Told(lease.id, lease.session, lease.wake, held(lease)))
+
+    def _step_forward_after(self, lease: Lease) -> None:
+        """Note who stands first in its line now that the one before has left."""
+        head = self.queue.inherit(lease)
+        if head is not None and head.arrival > lease.arrival:
+            self.promoted[head.id] = head
 
     def grant(self, lease: Lease, now_us: int, *, waited: bool) -> None:
         """Give a lease that is in no index its slots, which must be free."""
@@ -69,7 +76,7 @@ class Ledger(Records):
         self.touch(lease)
         self.unindex(lease)
         if waited:
-            self.queue.inherit(lease)
+            self._step_forward_after(lease)
         lease.state, lease.why, lease.ended_us = "ended", why, self.now_us
         self._retire(lease)
         if lease.session not in self.by_session:

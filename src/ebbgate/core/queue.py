@@ -105,13 +105,18 @@ class Queue:
             gone.remove(waiters.popleft().arrival)
         self.touch(group)
 
-    def inherit(self, lease: Lease) -> None:
-        """Let the waiter behind one that has left be overtaken since when that one was, if it was there."""
+    def inherit(self, lease: Lease) -> Lease | None:
+        """Return who stands first now among those who want what one that has left wanted.
+
+        It is overtaken since when that one was, if it was there already.
+        """
         group = self.groups.get((lease.slots, -lease.priority))
-        if lease.overtaken_us >= 0 and group is not None and group.waiters:
-            head = group.waiters[0]
-            if head.overtaken_us < 0 and head.since_us <= lease.overtaken_us:
-                self._note_overtaken(group, head, lease.overtaken_us)
+        if group is None or not group.waiters:
+            return None
+        head = group.waiters[0]
+        if lease.overtaken_us >= 0 > head.overtaken_us and head.since_us <= lease.overtaken_us:
+            self._note_overtaken(group, head, lease.overtaken_us)
+        return head
 
     def waiters_of(self, live: Live) -> list[Lease]:
         """Return all that wait for slots of a limit, in order of arrival."""

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from ebbgate.core.book import Book, Decision
 from ebbgate.core.commands import Command, Outcome, Refused, Told
-from ebbgate.core.model import Stored
+from ebbgate.core.model import Lease, Stored
 from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.base import Busy, Conflict, Delta, Row, Snapshot, TooOld, Version
 from ebbgate.stores.codec import decode, encode
@@ -38,6 +38,7 @@ class Batch(NamedTuple):
 
     outcomes: list[Outcome]
     told: list[Told]
+    promoted: list[Lease]  # who stands first in its line now
 
 
 class _Unsettled(NamedTuple):
@@ -91,9 +92,10 @@ class Engine:
             else:
                 break
         if not late:
-            return Batch(decision.outcomes, decision.told)
+            return Batch(decision.outcomes, decision.told, decision.promoted)
         fresh = iter(decision.outcomes)
-        return Batch([late[id(c)] if id(c) in late else next(fresh) for c in commands], decision.told)
+        outcomes = [late[id(c)] if id(c) in late else next(fresh) for c in commands]
+        return Batch(outcomes, decision.told, decision.promoted)
 
     def _commit(self, commands: Sequence[Command], decision: Decision) -> Steps:
         assert self.version is not None, "settled before"

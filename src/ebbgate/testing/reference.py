@@ -25,8 +25,9 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from ebbgate.core.book import Book
+from ebbgate.core.live import ALL, Group, Key, Live
 from ebbgate.core.model import SECOND, Lease, Limit
-from ebbgate.core.queue import ALL, MARKED_MAX, Group, Key, Live, Queue
+from ebbgate.core.queue import MARKED_MAX, Queue
 
 
 def _key(lease: Lease) -> Key:
@@ -107,13 +108,14 @@ class PlainQueue(Queue):
                 kinds.add((lease.slots, lease.priority))
                 yield lease
 
-    def inherit(self, lease: Lease) -> None:
+    def inherit(self, lease: Lease) -> Lease | None:
         """See `Queue.inherit`."""
         for heir in self._first_of_kind():
             if (heir.slots, heir.priority) == (lease.slots, lease.priority):
                 if 0 <= lease.overtaken_us >= heir.since_us and heir.overtaken_us < 0:
                     self.book.mark_overtaken(heir, lease.overtaken_us)
-                return
+                return heir
+        return None
 
     def overtake(self, key: Key, live: Live, now_us: int) -> None:
         """See `Queue.granted`."""

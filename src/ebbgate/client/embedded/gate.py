@@ -40,7 +40,7 @@ from ebbgate.core.model import SECOND, Lease, Stored
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
 from ebbgate.errors import EbbgateError, InternalError, StoreUnavailable
-from ebbgate.stores.base import EMPTY, PATIENCE_US, Busy, EmbeddedStore, Version
+from ebbgate.stores.base import PATIENCE_US, Busy, EmbeddedStore
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class EmbeddedGate:
         self.waiters = self.hearing.waiters
         self.plan_us = -1  # when to look again, by the store's clock; -1: not until told
         self.ports: list[Port] = []  # where callers wait
-        self._engine = Engine(book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
+        self.engine = Engine(book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
         self._mutex = threading.Lock()
         self._jobs: deque[Job] = deque()
         self._neighbours = Neighbours(path, self.session)
@@ -80,6 +80,7 @@ class EmbeddedGate:
         )  # fmt: skip
         self._greeted = False
         self._checked_us = 0
+        self._promoted: list[Lease] = []  # who stands first in its line since the last commit
         self._closed = False
         self._grace = Grace()
         self._retry_us = -1  # not to look again before this, after the store was out of reach
@@ -137,6 +138,7 @@ class EmbeddedGate:
     def _work(self, jobs: list[Job], locked: bool, patience_us: int | None) -> None:
         """Carry out jobs in one commit; the mutex is held."""
         told: list[Told] = []
+        self._promoted.clear()
         try:
             self._refresh(patience_us)
             told = self._carry_out(jobs, patience_us)
@@ -152,7 +154,7 @@ class EmbeddedGate:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the other callers must go on
             _log.exception("a defect: %d command(s) failed; everything is loaded anew", len(jobs))
-            self._engine.forget()
+            self.engine.forget()
             fail(jobs, InternalError(f"this is a defect of ebbgate, please report it: {error!r}"))
         finally:
             if locked:
@@ -161,11 +163,14 @@ class EmbeddedGate:
                 job.done = True
         for tell in told:
             self._deliver(tell)
+        for lease in self._promoted:
+            if lease.wake and lease.session != self.session:
+                self.push(lease.wake)  # to take in what it missed and to plan for its turn
 
     def _refresh(self, patience_us: int | None) -> None:
-        version = self._engine.version
+        version = self.engine.version
         if version is None or self.store.moved(version):
-            drive(self._engine.refresh(), self.store, patience_us=patience_us)
+            drive(self.engine.refresh(), self.store, patience_us=patience_us)
 
     def _carry_out(self, jobs: list[Job], patience_us: int | None) -> list[Told]:
         dead = [] if self._greeted else self._others_dead()
@@ -176,9 +181,11 @@ class EmbeddedGate:
         now_us = self.store.clock()
         if self.book.is_tick_due(now_us):
             commands.append(Tick(expire=self._grace.is_over(now_us)))
-        batch = drive(self._engine.carry_out(commands), self.store, patience_us=patience_us)
+        batch = drive(self.engine.carry_out(commands), self.store, patience_us=patience_us)
         self._greeted = True
-        self._neighbours.clean_up_after(dead)
+        self._promoted += batch.promoted
+        if dead:
+            self._neighbours.clean_up_after(dead)
         place = before
         for job in jobs:
             job.outcomes = batch.outcomes[place : place + len(job.commands)]
@@ -352,11 +359,6 @@ class EmbeddedGate:
             now_us = self.store.clock()
             self.book.next_due(now_us)  # parks whoever came in by others' commits
             return question(self.book, now_us)
-
-    @property
-    def version(self) -> Version:
-        """The version of the store that this process has seen last."""
-        return self._engine.version or EMPTY
 
     def sizes(self, names: tuple[str, ...]) -> dict[str, int]:
         """Return the number of slots of those of these limits that exist and are active."""
