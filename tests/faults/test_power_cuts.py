@@ -131,9 +131,9 @@ def life(folder: Path, durability: Durability) -> tuple[list[Operation], Story]:
 @pytest.mark.slow
 @pytest.mark.parametrize("durability", ["full", "normal"])
 def test_a_power_cut_at_any_moment_takes_nothing_acknowledged_or_only_a_tail(
-    tmp_path: Path, durability: Durability
+    folder: Path, durability: Durability
 ) -> None:
-    operations, story = life(tmp_path / "lived", durability)
+    operations, story = life(folder / "lived", durability)
     chance = chance_of(SEED)
     known: dict[bytes, int] = {}
     moments = images = lost = 0
@@ -148,7 +148,7 @@ def test_a_power_cut_at_any_moment_takes_nothing_acknowledged_or_only_a_tail(
             survived = known.get(key)
             if survived is None:
                 machine = Machine(boot="second")
-                with recovered(image, tmp_path / "after", machine, durability) as store:
+                with recovered(image, folder / "after", machine, durability) as store:
                     survived = known[key] = check(store, story)
             assert surely <= survived <= at_most, f"at operation {cut.place}, seed {SEED}"
             lost += at_most - survived
@@ -160,17 +160,17 @@ def test_a_power_cut_at_any_moment_takes_nothing_acknowledged_or_only_a_tail(
 @pytest.mark.slow
 @pytest.mark.parametrize("durability", ["full", "normal"])
 def test_a_second_power_cut_while_the_first_is_recovered_from_takes_nothing_more(
-    tmp_path: Path, durability: Durability
+    folder: Path, durability: Durability
 ) -> None:
-    operations, story = life(tmp_path / "lived", durability)
+    operations, story = life(folder / "lived", durability)
     chance = chance_of(SEED)
-    again = tmp_path / "again"
+    again = folder / "again"
     for cut in cuts(operations):
         if chance.random() > 0.06 * ROOM:
             continue
         (image,) = chance.sample(list(cut.images(chance, every_max=1)), 1)
         with installed() as disk:
-            with recovered(image, tmp_path / "after", Machine(boot="second"), durability) as store:
+            with recovered(image, folder / "after", Machine(boot="second"), durability) as store:
                 survived = numbers_survived(store, story)
             second_life = disk.operations
         for second in cuts(second_life):
@@ -187,9 +187,9 @@ def numbers_survived(store: SqliteStore, story: Story) -> int:
     return max(version.number for version in logged(store) if version in story.versions)
 
 
-def test_the_proof_can_fail(tmp_path: Path) -> None:
+def test_the_proof_can_fail(folder: Path) -> None:
     """A store that syncs nothing loses what it acknowledged, and more than a tail."""
-    operations, story = life(tmp_path / "lived", "off")  # type: ignore[arg-type]  # what no user can choose
+    operations, story = life(folder / "lived", "off")  # type: ignore[arg-type]  # what no user can choose
     chance = chance_of(SEED)
     complaints: set[str] = set()
     for cut in cuts(operations):
@@ -199,7 +199,7 @@ def test_the_proof_can_fail(tmp_path: Path) -> None:
             if {"lost an acknowledged commit", "is damaged"} <= complaints:
                 return
             try:
-                with recovered(image, tmp_path / "after", Machine(boot="second")) as store:
+                with recovered(image, folder / "after", Machine(boot="second")) as store:
                     if check(store, story) < bounds(cut, "full")[0]:
                         complaints.add("lost an acknowledged commit")
             except (AssertionError, StoreUnavailable, apsw.Error):

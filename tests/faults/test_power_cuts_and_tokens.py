@@ -56,11 +56,11 @@ def life(path: Path, durability: Durability, machine: Machine) -> list[Operation
     "wall_us", [3_000_000, -HOUR_US], ids=["wall clock right", "wall clock an hour behind"]
 )
 def test_no_token_is_given_twice_after_a_power_cut(
-    tmp_path: Path, durability: Durability, wall_us: int
+    folder: Path, durability: Durability, wall_us: int
 ) -> None:
     """Not even on a machine whose wall clock starts in the past (no battery), though the tail is lost."""
     machine = Machine()
-    operations = life(tmp_path / "lived" / "limits.db", durability, machine)
+    operations = life(folder / "lived" / "limits.db", durability, machine)
     chance = chance_of(SEED)
     known: dict[bytes, int] = {}
     for cut in cuts(operations):
@@ -71,7 +71,7 @@ def test_no_token_is_given_twice_after_a_power_cut(
             key = digest(image)
             if key not in known:
                 later = Machine(machine.wall_us + wall_us, "second")
-                known[key] = first_token_after(image, tmp_path / "after", later, durability)
+                known[key] = first_token_after(image, folder / "after", later, durability)
             if durability == "full" and "limit" in cut.marks:
                 assert known[key], "the limit was acknowledged"
             if known[key]:

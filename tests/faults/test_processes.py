@@ -16,10 +16,10 @@ SECONDS = float(os.environ.get("EBBGATE_FAULT_SECONDS", "12"))
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 150)
-def test_no_promise_is_broken_by_kills_and_stops(tmp_path: Path) -> None:
+def test_no_promise_is_broken_by_kills_and_stops(folder: Path) -> None:
     seed = int(os.environ.get("EBBGATE_FAULT_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"replay with the same chances: EBBGATE_FAULT_SEED={seed} EBBGATE_FAULT_SECONDS={SECONDS:g}")
-    with siege(tmp_path, seed, workers=8) as laid:
+    with siege(folder, seed, workers=8) as laid:
         report = laid.run(SECONDS)
     print(report)
     violations = check(report.events)

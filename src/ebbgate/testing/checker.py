@@ -326,7 +326,9 @@ def _renewals(facts: Facts) -> Iterator[Violation]:
                 )
             continue
         answered = [done_us for _, done_us in facts.renewals[lease] if done_us <= grant.deadline_us]
-        since_us = max([grant.seen_us, *answered])
+        # Granted while its client was stopped: the countdown began before the client saw it.
+        began_us = min(grant.seen_us, grant.deadline_us - grant.asked.duration_us)
+        since_us = max([began_us, *answered])
         if not facts.in_trouble(grant.asked.client, since_us, grant.deadline_us):
             yield Violation(
                 "renewal", lost_us, "lost, though nothing kept its client from renewing", (lease,)

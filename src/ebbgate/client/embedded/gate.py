@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ebbgate.client.embedded.hearing import Hearing
-from ebbgate.client.embedded.jobs import Job, Port, fail, is_refused
+from ebbgate.client.embedded.jobs import Job, Port, fail, is_unknown
 from ebbgate.client.embedded.neighbours import Neighbours
 from ebbgate.client.embedded.thread_port import ThreadPort
 from ebbgate.client.embedded.timing import (
@@ -142,7 +142,7 @@ class EmbeddedGate:
         try:
             self._refresh(patience_us)
             told = self._carry_out(jobs, patience_us)
-            if any(is_refused(outcome, "unknown_session") for job in jobs for outcome in job.outcomes):
+            if is_unknown(jobs):
                 self._greeted = False  # others took this process for dead, or the store lost its tail
                 told += self._carry_out(jobs, patience_us)
             self._grace.succeeded(self.store.clock())
@@ -382,7 +382,8 @@ class EmbeddedGate:
             if self._greeted:
                 releases = [Release(id_, self.session, self.epoch) for id_ in [*self.holding, *self.waiters]]
                 self.call([*releases, Away(self.session, self.epoch, certain=True)])
-        self.store.close()
+        with contextlib.suppress(StoreUnavailable):  # nothing is lost: what was committed is in the log
+            self.store.close()
         self.hearing.close()
         for port in list(self.ports):
             port.close()
