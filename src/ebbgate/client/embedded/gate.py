@@ -73,7 +73,7 @@ class EmbeddedGate:
         self._neighbours = Neighbours(path, self.session)
         self.push = self._neighbours.push
         self.new_mailbox = self._neighbours.new_mailbox
-        self._mailbox = self.new_mailbox()  # for what happens to held leases; the renewer listens
+        self._mailbox = self._neighbours.mailbox
         self._hello = Hello(
             self.session, self.epoch, socket.gethostname(), os.getpid(), None,
             self._neighbours.presence, self._mailbox.address, remembers=False,

@@ -10,6 +10,7 @@ from ebbgate.client.embedded.presence import OFFSET_MAX, Presence
 from ebbgate.client.embedded.push import Mailbox, Pusher, remove_mailboxes, wake_folder
 from ebbgate.core.commands import Away
 from ebbgate.core.model import Session
+from ebbgate.errors import StoreUnavailable
 
 _PREFIX = 13  # characters of a session's id that name its sockets
 
@@ -18,19 +19,40 @@ class Neighbours:
     """This process among those that share a store's file; alone, if the store is in memory."""
 
     def __init__(self, path: Path | None, session: str) -> None:
-        """Be present beside the file at `path`, under the id of this process's session."""
+        """Be present beside the file at `path`, under the id of this process's session.
+
+        Raises:
+            StoreUnavailable: no file can be made there.
+        """
         self._session = session
         self._private = path is None
-        self._folder = wake_folder(path) if path else Path(tempfile.mkdtemp(prefix="ebbgate-"))
-        self._pusher = Pusher()
         self._boxes = 0
         self.presence = -1 if path is None else int.from_bytes(urandom(8), "big") % OFFSET_MAX
-        self._presence = Presence(path.with_name(path.name + "-presence"), self.presence) if path else None
+        try:
+            self._folder = wake_folder(path) if path else Path(tempfile.mkdtemp(prefix="ebbgate-"))
+            self._presence = (
+                Presence(path.with_name(path.name + "-presence"), self.presence) if path else None
+            )
+        except OSError as error:
+            raise _no_file(error) from error
+        self._pusher = Pusher()
+        try:
+            self.mailbox = self.new_mailbox()  # for what happens to held leases; the renewer listens
+        except StoreUnavailable:
+            self.close()
+            raise
 
     def new_mailbox(self) -> Mailbox:
-        """Return a new socket for pushes to this process."""
+        """Return a new socket for pushes to this process.
+
+        Raises:
+            StoreUnavailable: none can be made.
+        """
         self._boxes += 1
-        return Mailbox(self._folder, f"{self._session[:_PREFIX]}-{self._boxes}")
+        try:
+            return Mailbox(self._folder, f"{self._session[:_PREFIX]}-{self._boxes}")
+        except OSError as error:
+            raise _no_file(error) from error
 
     def push(self, address: str) -> None:
         """Tell whoever listens at `address` to look."""
@@ -60,3 +82,10 @@ class Neighbours:
         self._pusher.close()
         if self._presence is not None:
             self._presence.end()
+
+
+def _no_file(error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"no file or socket can be made beside the store ({error}); "
+        "its folder must be writable for this user, with room for sockets and small files"
+    )

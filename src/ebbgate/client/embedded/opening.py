@@ -29,4 +29,8 @@ def open_gate(url: str, settings: Settings | None) -> EmbeddedGate:
     """
     store = open_store(url)
     path = path_of(url) if url.startswith("sqlite:") else None
-    return EmbeddedGate(store, path, Book(settings))
+    try:
+        return EmbeddedGate(store, path, Book(settings))
+    except BaseException:
+        store.close()
+        raise

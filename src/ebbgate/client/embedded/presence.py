@@ -22,7 +22,11 @@ class Presence:
         """Lock the byte at `offset`, a random number below 2^62, as long as this process lives."""
         self.offset = offset
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, offset)
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, offset)
+        except OSError:
+            self.end()
+            raise
 
     def is_alive(self, offset: int) -> bool:
         """Tell whether the process that locked the byte at `offset` lives. Its own counts as alive."""
