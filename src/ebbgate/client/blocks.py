@@ -52,7 +52,7 @@ def place_of(gate: "EmbeddedGate", lease_id: str, wake: str) -> Place:
         lease_id,
         wake,
         gate.clock,
-        connect_timeout_us(),
+        connect_timeout_us,
         _sum(gate.session, holds) if holds else {},
     )
 

@@ -78,7 +78,7 @@ class Place(NamedTuple):
     lease_id: str  # fresh, random
     wake: str  # where this caller can be told already; "": ask `Listen` when it has to wait
     clock: Callable[[], int]  # local, monotonic, microseconds
-    connect_timeout_us: int
+    connect_timeout_us: Callable[[], int]  # asked only where nothing answers
     own: Mapping[str, int]  # slots that this caller's own thread or task chain holds already, by name
 
 
@@ -158,14 +158,16 @@ def _out_of_time(terms: Terms) -> ConcurrencySlotAcquisitionError:
 
 def _asked(command: Acquire, until_us: int | None, place: Place) -> Flow[Outcome]:
     """Ask until there is an answer; whoever never got one gives up at the connect timeout, or at the caller's."""
-    give_up_us = place.clock() + place.connect_timeout_us
-    if until_us is not None:
-        give_up_us = min(give_up_us, until_us)
+    give_up_us = -1
+    begun_us = place.clock()
     pause_us = RETRY_FIRST_US
     while True:
         try:
             outcome: Outcome = yield Ask(command, waits=True)
         except (StoreUnavailable, ServerUnavailable) as error:
+            if give_up_us < 0:
+                give_up_us = begun_us + place.connect_timeout_us()
+                give_up_us = give_up_us if until_us is None else min(give_up_us, until_us)
             left_us = give_up_us - place.clock()
             if left_us <= 0 or not error.transient:
                 raise

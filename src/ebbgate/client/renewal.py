@@ -15,7 +15,6 @@ _log: Final = logging.getLogger("ebbgate")
 
 _RETRY_US: Final = SECOND
 _LONG_US: Final = 3_600 * SECOND
-_LATER_US: Final = 300 * SECOND  # how long a failed release is retried
 _LATER_US: Final = 300 * SECOND  # how long a release that failed is worth retrying
 
 

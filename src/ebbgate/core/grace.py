@@ -28,6 +28,11 @@ class Grace:
         """Suspend expiry from now: the decider became ready, or stalled, or the store's clock ran ahead."""
         self.until_us = max(self.until_us, now_us + self._length_us)
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the store was out of reach when it was last asked."""
+        return self._failing_since_us >= 0
+
     def failed(self, now_us: int) -> None:
         """Note that the store was out of reach."""
         if self._failing_since_us < 0:

@@ -32,6 +32,8 @@ class StoreCall(NamedTuple):
 Reply = Any
 Steps = Generator[StoreCall, Reply, None]
 
+_CLOCK: Final = StoreCall("clock", ())
+
 
 class Batch(NamedTuple):
     """What became of one batch of commands."""
@@ -78,44 +80,50 @@ class Engine:
             StoreUnavailable: it is not known whether they were carried out; ask again with the same commands.
             Busy: nothing was done, since the store was not to wait for others.
         """
-        yield from self.settle()
-        late = self._take_late(commands)
+        if self._unsettled is not None or self.version is None:
+            yield from self.settle()
+        late = self._take_late(commands) if self._late else {}
         left = [command for command in commands if id(command) not in late] if late else commands
-        while True:
-            now_us = yield StoreCall("clock", ())
-            decision = self._decide(left, now_us)
-            try:
-                yield from self._commit(left, decision)
-            except Conflict:
-                self.book.rollback()
-                yield from self.refresh()
-            else:
-                break
+        decision = yield from self._commit(left)
         if not late:
             return Batch(decision.outcomes, decision.told, decision.promoted)
         fresh = iter(decision.outcomes)
         outcomes = [late[id(c)] if id(c) in late else next(fresh) for c in commands]
         return Batch(outcomes, decision.told, decision.promoted)
 
-    def _commit(self, commands: Sequence[Command], decision: Decision) -> Steps:
-        assert self.version is not None, "settled before"
-        base, tag = self.version, self._new_tag() if decision.changes else ""
-        rows = encode(decision.changes)
-        try:
-            self.version = yield StoreCall("commit", (base, tag, decision.head, rows))
-        except Busy:
-            self.book.rollback()
-            raise
-        except StoreUnavailable:
-            if rows:
+    def _commit(self, commands: Sequence[Command]) -> Generator[StoreCall, Reply, Decision]:
+        """Decide until the decision is committed on the newest version."""
+        book = self.book
+        while True:
+            now_us: int = yield _CLOCK
+            try:
+                decision = book.decide(commands, now_us)
+            except Exception:  # noqa: BLE001 - one command's defect must not stop the others
+                decision = self._decide_one_by_one(commands, now_us)
+            base = self.version
+            assert base is not None, "settled before"
+            rows = encode(decision.changes)
+            tag = self._new_tag() if rows else ""
+            try:
+                self.version = yield StoreCall("commit", (base, tag, decision.head, rows))
+            except Conflict:
+                book.rollback()
+                yield from self.refresh()
+                continue
+            except Busy:
+                book.rollback()
+                raise
+            except StoreUnavailable:
+                if not rows:
+                    book.rollback()
+                    raise
                 self._unsettled = _Unsettled(commands, decision, base, tag)
                 yield from self._settle_commit(self._unsettled)
-                if self.version == (base.number + 1, tag):
-                    return  # only the answer was lost
-                raise
-            self.book.rollback()
-            raise
-        self.book.confirm(decision.head if rows else self.book.head)
+                if self.version != (base.number + 1, tag):
+                    raise
+                return decision  # only the answer was lost
+            book.confirm(decision.head if rows else book.head)
+            return decision
 
     def settle(self) -> Steps:
         """Find out what became of a commit whose answer was lost, and load what was never loaded."""
@@ -124,6 +132,7 @@ class Engine:
             yield from self._settle_commit(unsettled)
             if self.version == (unsettled.base.number + 1, unsettled.tag):
                 self._late.extend(zip(unsettled.commands, unsettled.decision.outcomes, strict=True))
+                self._took_in(unsettled.decision.changes)  # whoever waits hears of it as of another's commit
         if self.version is None:
             yield from self._load()
 
@@ -179,13 +188,10 @@ class Engine:
         self.version = snapshot.version
         self._took_in(None)
 
-    def _decide(self, commands: Sequence[Command], now_us: int) -> Decision:
-        """Decide; a command on which the book fails is refused alone, the rest goes on."""
-        try:
-            return self.book.decide(commands, now_us)
-        except Exception:  # noqa: BLE001 - one command's defect must not stop the others
-            _log.exception("a batch of %d command(s) failed; each is tried alone", len(commands))
-            self.book.rollback()
+    def _decide_one_by_one(self, commands: Sequence[Command], now_us: int) -> Decision:
+        """Decide a batch on which the book failed: the guilty command is refused alone, the rest goes on."""
+        _log.exception("a batch of %d command(s) failed; each is tried alone", len(commands))
+        self.book.rollback()
         guilty: dict[int, Outcome] = {}
         for index, command in enumerate(commands):
             try:

@@ -24,6 +24,7 @@ from ebbgate.client.embedded.neighbours import Neighbours
 from ebbgate.client.embedded.thread_port import ThreadPort
 from ebbgate.client.embedded.timing import (
     ALIVE_EVERY_US,
+    COMPANY_CALLS,
     GIVE_BACK_US,
     OVERDUE_US,
     RECENT_MAX,
@@ -79,6 +80,7 @@ class EmbeddedGate:
             self._neighbours.presence, self._mailbox.address, remembers=False,
         )  # fmt: skip
         self._greeted = False
+        self._company = 0  # for so many calls more, another process is expected to have written before
         self._checked_us = 0
         self._promoted: list[Lease] = []  # who stands first in its line since the last commit
         self._closed = False
@@ -140,12 +142,15 @@ class EmbeddedGate:
         told: list[Told] = []
         self._promoted.clear()
         try:
-            self._refresh(patience_us)
+            if self._company:  # alone, the commit finds out by itself whether another was quicker
+                self._company -= 1
+                self._refresh(patience_us)
             told = self._carry_out(jobs, patience_us)
             if is_unknown(jobs):
                 self._greeted = False  # others took this process for dead, or the store lost its tail
                 told += self._carry_out(jobs, patience_us)
-            self._grace.succeeded(self.store.clock())
+            if self._grace.is_failing:
+                self._grace.succeeded(self.store.clock())
         except EbbgateError as error:
             self._grace.failed(self.store.clock())
             self._retry_us = self.store.clock() + RETRY_US
@@ -249,14 +254,6 @@ class EmbeddedGate:
             for port in self.ports:
                 port.nudge()
 
-    def ahead(self) -> int:
-        """Return how many stand before the first waiter of this process, at most."""
-        for lease_id in self.waiters:
-            lease = self.book.leases.get(lease_id)
-            if lease is not None and lease.state == "waiting":
-                return self.book.queue.ahead(lease)
-        return 0
-
     def clock(self) -> int:
         """Return the local time in microseconds; it never steps."""
         return time.monotonic_ns() // 1000
@@ -284,6 +281,7 @@ class EmbeddedGate:
 
     def _took_in(self, stored: Sequence[Stored] | None) -> None:
         """See what others' commits mean for the leases of this process; None: everything was loaded anew."""
+        self._company = COMPANY_CALLS
         if stored is not None:
             self.hearing.took_in(stored)
             return

@@ -51,6 +51,14 @@ class Hearing:
             if lease is None or lease.state != "held":
                 holding.end(lease.why if lease else "forgotten by the store")
 
+    def ahead(self, book: Book) -> int:
+        """Return how many stand before the first waiter of this process, at most."""
+        for lease_id in list(self.waiters):
+            lease = book.leases.get(lease_id)
+            if lease is not None and lease.state == "waiting":
+                return book.queue.ahead(lease)
+        return 0
+
     def close(self) -> None:
         """Tell all who wait that nobody will tell them anything any more."""
         for lease_id in list(self.waiters):

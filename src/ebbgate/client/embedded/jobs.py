@@ -40,6 +40,10 @@ def fail(jobs: list[Job], error: EbbgateError) -> None:
         job.error = error
 
 
-def is_refused(outcome: Outcome, code: str) -> bool:
-    """Tell whether an outcome is the refusal of this code."""
-    return isinstance(outcome, Refused) and outcome.code == code
+def is_unknown(jobs: list[Job]) -> bool:
+    """Tell whether a command was refused because the store does not know this process's session."""
+    for job in jobs:
+        for outcome in job.outcomes:
+            if type(outcome) is Refused and outcome.code == "unknown_session":
+                return True
+    return False

@@ -23,7 +23,7 @@ POLL_MAX_US: Final = 400_000
 
 def pause_us(gate: "EmbeddedGate") -> int:
     """Return how long a waiting process may sleep before it must look again; 0 or less: it is time."""
-    poll_us = min(POLL_US + POLL_US // 8 * gate.ahead(), POLL_MAX_US)
+    poll_us = min(POLL_US + POLL_US // 8 * gate.hearing.ahead(gate.book), POLL_MAX_US)
     plan_us = gate.plan_us
     return poll_us if plan_us < 0 else min(poll_us, plan_us - gate.store.clock())
 

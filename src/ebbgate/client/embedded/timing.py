@@ -11,6 +11,9 @@ GIVE_BACK_US: Final = 100_000
 ALIVE_EVERY_US: Final = 400_000
 """How often a process that waits looks whether the others live: a death is noticed within a second."""
 
+COMPANY_CALLS: Final = 64
+"""For how many calls after another process wrote it is expected to write again, and looked for beforehand."""
+
 RETRY_US: Final = 50_000
 """How soon to look again after the store was out of reach."""
 

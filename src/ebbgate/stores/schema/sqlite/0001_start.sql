@@ -19,7 +19,7 @@ CREATE TABLE record (
     kind    TEXT    NOT NULL,  -- limit, meter, session, lease or request
     id      TEXT    NOT NULL,
     version INTEGER NOT NULL,  -- the commit that wrote it
-    body    TEXT    NOT NULL,  -- JSON, with the field names of core/model.py
+    body    TEXT    NOT NULL,  -- JSON, with the field names of core/model.py; a lease leaves out what says nothing
     PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID;
 
@@ -41,8 +41,8 @@ SELECT body ->> '$.name' AS name, body ->> '$.limit' AS "limit",
 FROM record WHERE kind = 'limit';
 
 CREATE VIEW leases AS
-SELECT id, body ->> '$.state' AS state, body ->> '$.why' AS why, body ->> '$.kind' AS kind,
-       body ->> '$.asked' AS asked, body ->> '$.session' AS session, body ->> '$.labels' AS labels,
+SELECT id, body ->> '$.state' AS state, coalesce(body ->> '$.why', '') AS why, body ->> '$.kind' AS kind,
+       body ->> '$.asked' AS asked, body ->> '$.session' AS session, coalesce(body ->> '$.labels', '{}') AS labels,
        body ->> '$.token' AS token,
        strftime('%FT%TZ', (body ->> '$.since_us') / 1000000, 'unixepoch') AS asked_at,
        iif(body ->> '$.at_us' < 0, NULL, strftime('%FT%TZ', (body ->> '$.at_us') / 1000000, 'unixepoch')) AS granted_at,
@@ -51,14 +51,14 @@ SELECT id, body ->> '$.state' AS state, body ->> '$.why' AS why, body ->> '$.kin
 FROM record WHERE kind = 'lease';
 
 CREATE VIEW waiters AS
-SELECT id, body ->> '$.priority' AS priority, body ->> '$.arrival' AS arrival, body ->> '$.asked' AS asked,
-       body ->> '$.session' AS session, body ->> '$.labels' AS labels,
+SELECT id, coalesce(body ->> '$.priority', 0) AS priority, body ->> '$.arrival' AS arrival, body ->> '$.asked' AS asked,
+       body ->> '$.session' AS session, coalesce(body ->> '$.labels', '{}') AS labels,
        strftime('%FT%TZ', (body ->> '$.since_us') / 1000000, 'unixepoch') AS asked_at
 FROM record WHERE kind = 'lease' AND body ->> '$.state' = 'waiting'
 ORDER BY priority DESC, arrival;
 
 CREATE VIEW sessions AS
-SELECT id, body ->> '$.host' AS host, body ->> '$.pid' AS pid, body ->> '$.labels' AS labels,
+SELECT id, body ->> '$.host' AS host, body ->> '$.pid' AS pid, coalesce(body ->> '$.labels', '{}') AS labels,
        body ->> '$.epoch' AS epoch,
        iif(body ->> '$.away_us' < 0, NULL, strftime('%FT%TZ', (body ->> '$.away_us') / 1000000, 'unixepoch')) AS away_since
 FROM record WHERE kind = 'session';
