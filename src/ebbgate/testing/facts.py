@@ -59,21 +59,28 @@ class Written:
 class Register:
     """What was written over time to one field of a limit."""
 
-    def __init__(self) -> None:
+    def __init__(self, losses: list[int]) -> None:
+        """Nothing was written yet; `losses` are the instants at which the store lost what it knew."""
         self.writes: list[Written] = []
+        self._losses = losses
 
     def possible(self, from_us: int, to_us: int) -> list[object]:
         """Return every value that may have been in force at some instant from `from_us` to `to_us`."""
-        certain_us = max((w.began_us for w in self.writes if w.done_us <= from_us), default=-1)
+        undone_us = max((lost_us for lost_us in self._losses if lost_us <= to_us), default=-1)
+        certain_us = max(
+            (w.began_us for w in self.writes if w.done_us <= from_us and w.began_us > undone_us), default=-1
+        )
         return [w.value for w in self.writes if w.began_us <= to_us and w.done_us >= certain_us]
 
 
 class LimitFacts:
     """One limit over time."""
 
-    def __init__(self, which: str) -> None:
+    def __init__(self, which: str, losses: list[int]) -> None:
         self.which = which
-        self.fields: dict[str, Register] = {name: Register() for name in ("name", "limit", "decay", "active")}
+        self.fields: dict[str, Register] = {
+            name: Register(losses) for name in ("name", "limit", "decay", "active")
+        }
         self.created = (NEVER, NEVER)  # the call's begin and end
         self.deleted_us = NEVER  # when a call began that may have deleted it
         self.gone_us = NEVER  # since when it is certainly deleted
@@ -237,7 +244,9 @@ class Facts:
                 pass
 
     def _take_renewed(self, event: h.Renewed, grant: Grant, sent: list[tuple[int, int]]) -> None:
-        if not sent or grant.seen_us == NEVER:  # one that took nothing, its limits being inactive, has no token
+        if (
+            not sent or grant.seen_us == NEVER
+        ):  # one that took nothing, its limits being inactive, has no token
             raise ValueError(f"lease {event.lease} was renewed without having been granted, or unasked")
         began_us = sent[-1][0]
         sent[-1] = (began_us, event.when_us)
@@ -262,7 +271,7 @@ class Facts:
         self._open[event.client, what] = trouble
 
     def _limit(self, called: h.ChangeCalled) -> LimitFacts:
-        return self.limits.setdefault(called.which, LimitFacts(called.which))
+        return self.limits.setdefault(called.which, LimitFacts(called.which, self.losses))
 
     # --- what is certain
 

@@ -1,0 +1,296 @@
+"""What goes wrong with processes, wires, clocks and the store, by chance and by what the plan allows."""
+
+from collections.abc import Callable
+from typing import Final
+
+from ebbgate.core.model import SECOND
+from ebbgate.testing import history as h
+from ebbgate.testing.simulated.embedded import EmbeddedProcess
+from ebbgate.testing.simulated.remote import RemoteProcess
+from ebbgate.testing.simulated.server import SILENT_US, Server
+from ebbgate.testing.simulated.world import OPERATOR, World
+
+NOTICED_US: Final = 10 * SECOND
+"""After so long without a word a client gives a connection up."""
+
+Owner = EmbeddedProcess | RemoteProcess | Server
+
+
+class Faults:
+    """Brings trouble to a world, and ends it."""
+
+    def __init__(self, world: World) -> None:
+        """Bring none before `begin`."""
+        self.world = world
+        self._ends: dict[int, Callable[[], None]] = {}  # of what is wrong now
+        self._serial = 0
+        plan = world.plan
+        self._kinds: list[tuple[int, Callable[[], None]]] = [
+            (4, self._kill),
+            (3, self._stop),
+            (3 if plan.servers else 0, self._cut),
+            (1, self._take_store_down),
+            (6, self._change_limit),
+            (1, self._revoke),
+            (2 if plan.clock_steps else 0, self._step_clock),
+            (1 if plan.loses_tail else 0, self._lose_tail),
+        ]
+
+    def begin(self) -> None:
+        """Bring trouble from now on."""
+        kernel, every_us = self.world.kernel, self.world.plan.faults_every_us
+        kernel.after(kernel.between(every_us // 10, every_us * 3), self._next)
+
+    def _next(self) -> None:
+        if self.world.draining:
+            return
+        chance = self.world.kernel.random
+        weights = [weight for weight, _ in self._kinds]
+        (bring,) = chance.choices([kind for _, kind in self._kinds], weights)
+        bring()
+        self.begin()
+
+    def end_all(self) -> None:
+        """End everything that is wrong now, and let nothing else go wrong."""
+        for end in list(self._ends.values()):
+            end()
+        self._ends.clear()
+        access, network = self.world.access, self.world.network
+        access.lost_request = access.lost_answer = access.crash = access.late_commit = 0.0
+        network.lost = network.late = network.doubled = 0.0
+
+    def _later(self, after_us: int, end: Callable[[], None]) -> None:
+        self._serial += 1
+        number = self._serial
+        self._ends[number] = end
+
+        def finish() -> None:
+            if (known := self._ends.pop(number, None)) is not None:
+                known()
+
+        self.world.kernel.after(after_us, finish)
+
+    def _trouble(self, client: str, what: str, after_us: int, end: Callable[[], None]) -> None:
+        """Note a trouble that begins now; `end` is called, and its end noted, after `after_us`."""
+        world = self.world
+        self._serial += 1
+        named = f"{what} {self._serial}"
+        world.access.count(what)
+        world.record(h.TroubleBegan(when_us=world.kernel.now_us, client=client, what=named))
+
+        def finish() -> None:
+            end()
+            world.record(h.TroubleEnded(when_us=world.kernel.now_us, client=client, what=named))
+
+        self._later(after_us, finish)
+
+    def _length_us(self) -> int:
+        kernel = self.world.kernel
+        if kernel.happens(0.05):
+            return kernel.between(60 * SECOND, 150 * SECOND)  # twice a lease duration
+        return kernel.between(SECOND // 100, 25 * SECOND)
+
+    # --- processes
+
+    def _someone(self) -> Owner | None:
+        world = self.world
+        owners: list[Owner] = [*world.servers.values(), *world.embedded.values(), *world.remotes.values()]
+        able = [owner for owner in owners if owner.process.alive and owner.name != OPERATOR]
+        return world.kernel.random.choice(able) if able else None
+
+    def _kill(self) -> None:
+        if (owner := self._someone()) is not None:
+            self.world.access.count("killed")
+            self.end(owner)
+
+    def bury_crashed(self) -> None:
+        """See to those that crashed at a commit."""
+        crashed, self.world.access.crashed = self.world.access.crashed, []
+        for process in crashed:
+            world = self.world
+            owners: list[Owner] = [*world.servers.values(), *world.embedded.values()]
+            for owner in owners:
+                if owner.process is process and process.alive and owner.name != OPERATOR:
+                    self.end(owner)
+
+    def end(self, owner: Owner) -> None:
+        """Kill one process; another one comes in its place."""
+        world, kernel = self.world, self.world.kernel
+        owner.process.kill()
+        kernel.note("world", "kills", owner.name)
+        world.dead.append(owner)
+        after_us = self._length_us()
+        if isinstance(owner, Server):
+            del world.servers[owner.name]
+            for session, connection in owner.connections.items():
+                peer, epoch = connection
+                world.network.send(
+                    owner.process, peer.process, lambda p=peer, e=epoch: p.closed(owner, e), sure=True
+                )
+                del session
+            self._silence_server(owner)
+            self._trouble("", "server down", after_us, lambda: _ignore(world.start_server(owner.name)))
+            return
+        world.record(h.Killed(when_us=kernel.now_us, client=owner.name))
+        if isinstance(owner, RemoteProcess):
+            self._hang_up(owner)
+            del world.remotes[owner.name]
+        else:
+            del world.embedded[owner.name]
+        name = world.next_name(owner.name)
+        start = world.start_remote if isinstance(owner, RemoteProcess) else world.start_embedded
+
+        def replace() -> None:
+            if not world.draining:
+                world.populate(start(name))
+
+        self._later(after_us, replace)
+
+    def _hang_up(self, owner: RemoteProcess) -> None:
+        """The kernel closes the connection of a dead client; through a cut wire nobody hears of it."""
+        world = self.world
+        if owner.connection is None:
+            return
+        server, epoch = owner.connection
+        if world.network.is_cut(owner.name, server.name):
+            server.process.soon(lambda: server.silent(owner.session, epoch), SILENT_US)
+        else:
+            world.network.send(
+                owner.process, server.process, lambda: server.gone(owner.session, epoch), sure=True
+            )
+
+    def _silence_server(self, server: Server) -> None:
+        """The clients of a server that does not answer notice after a while."""
+        for remote in self.world.remotes.values():
+            self._silence(remote, server)
+
+    def _silence(self, remote: RemoteProcess, server: Server) -> None:
+        if remote.connection is None or remote.connection[0] is not server:
+            return
+        epoch, network = remote.connection[1], self.world.network
+
+        def notice() -> None:
+            mute = not server.process.alive or server.process.stopped
+            if mute or network.is_cut(remote.name, server.name):
+                remote.notice_silence(server, epoch)
+
+        remote.process.soon(notice, NOTICED_US)
+
+    def _stop(self) -> None:
+        owner = self._someone()
+        if owner is None or owner.process.stopped:
+            return
+        world, kernel, process = self.world, self.world.kernel, owner.process
+        process.stop()
+        kernel.note("world", "stops", owner.name)
+
+        def go_on() -> None:
+            process.cont()
+            kernel.note("world", "continues", owner.name)
+            if not isinstance(owner, Server):
+                world.record(h.Continued(when_us=kernel.now_us, client=owner.name))
+
+        if isinstance(owner, Server):
+            self._silence_server(owner)
+            self._trouble("", "server stopped", self._length_us(), go_on)
+            return
+        world.access.count("client stopped")
+        world.record(h.Stopped(when_us=kernel.now_us, client=owner.name))
+        if isinstance(owner, RemoteProcess) and owner.connection is not None:
+            server, epoch = owner.connection
+
+            def miss() -> None:
+                if process.stopped:
+                    server.silent(owner.session, epoch)
+
+            server.process.soon(miss, SILENT_US)
+        self._later(self._length_us(), go_on)
+
+    # --- wires, store and clock
+
+    def _cut(self) -> None:
+        world, chance = self.world, self.world.kernel.random
+        if not world.servers or not world.remotes:
+            return
+        server = chance.choice(list(world.servers.values()))
+        remote = chance.choice(list(world.remotes.values()))
+        network, ends = world.network, (remote.name, server.name)
+        network.cut(*ends)
+        world.kernel.note("world", "cuts", *ends)
+        self._silence(remote, server)
+        if remote.connection is not None and remote.connection[0] is server:
+            epoch = remote.connection[1]
+
+            def miss() -> None:
+                if network.is_cut(*ends):
+                    server.silent(remote.session, epoch)
+
+            server.process.soon(miss, SILENT_US)
+        self._trouble(remote.name, "partition", self._length_us(), lambda: network.mend(*ends))
+
+    def _take_store_down(self) -> None:
+        access = self.world.access
+        if access.down:
+            return
+        access.down = True
+        self.world.kernel.note("world", "takes the store down")
+        length_us = self.world.kernel.between(SECOND // 100, 20 * SECOND)
+        self._trouble("", "store down", length_us, lambda: setattr(access, "down", False))
+
+    def _step_clock(self) -> None:
+        access, kernel = self.world.access, self.world.kernel
+        forward = kernel.happens(0.5)
+        far = kernel.between(SECOND + SECOND // 10, 60 * SECOND) if kernel.happens(0.5) else 0
+        by_us = far or kernel.between(1_000, SECOND // 5)
+        by_us = by_us if forward else -by_us
+        access.step_us += by_us
+        access.count("clock stepped")
+        self.world.record(h.ClockStepped(when_us=kernel.now_us, by_us=by_us))
+
+    def _lose_tail(self) -> None:
+        world, kernel = self.world, self.world.kernel
+        lost = world.access.store.lose_tail(kernel.random.randint(1, 20))
+        world.access.count("tail lost")
+        world.record(h.StoreLost(when_us=kernel.now_us))
+        kernel.note("world", "loses", lost, "commits")
+        world.operator.gate.process.start(world.operator.repair())
+
+    # --- people
+
+    def _change_limit(self) -> None:
+        operator, chance = self.world.operator, self.world.kernel.random
+        if not operator.limits:
+            return
+        known = chance.choice(list(operator.limits.values()))
+        start = operator.gate.process.start
+        match chance.choice(("resize", "resize", "close", "toggle", "rename", "decay", "delete")):
+            case "resize":
+                start(operator.update(known, limit=chance.randint(1, 8)))
+            case "close":
+                start(operator.update(known, limit=0))
+                length_us = self._length_us()
+                self._later(length_us, lambda: _ignore(start(operator.update(known, limit=3))))
+            case "toggle":
+                start(operator.update(known, active=not known.active))
+            case "rename":
+                start(operator.update(known, new_name=operator.fresh_name(known)))
+            case "decay" if known.decay > 0:
+                start(operator.update(known, decay=chance.choice((0.25, 1.0, 3.0, 20.0))))
+            case "delete":
+                start(operator.delete(known, force=chance.random() < 0.7))
+            case _:
+                return
+        self.world.access.count("limit changed in use")
+
+    def _revoke(self) -> None:
+        world = self.world
+        leases = [key[1] for key in world.access.store.rows if key[0] == "lease"]
+        if leases:
+            lease = world.kernel.random.choice(leases)
+            if any(isinstance(e, h.Asked) and e.lease == lease for e in reversed(world.history)):
+                world.access.count("revoked")
+                world.operator.gate.process.start(world.operator.revoke(lease))
+
+
+def _ignore(_made: object) -> None:
+    """Take what a function returns that nobody needs."""

@@ -1,0 +1,170 @@
+"""The store of a simulated world: every promise of `Store`, an unreliable way there, and a past to fall back to."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from ebbgate.core.model import Head
+from ebbgate.engine.engine import StoreCall
+from ebbgate.errors import StoreUnavailable
+from ebbgate.stores.base import EMPTY, Conflict, Delta, Row, Snapshot, TooOld, Version
+from ebbgate.testing.simulated.kernel import Answer, Kernel, Process
+
+KEPT: Final = 400
+"""How many commits can be told or undone."""
+
+
+class SimulatedStore:
+    """Rows in memory, with compare-and-swap; what was committed last can get lost."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.version = EMPTY
+        self.head = Head()
+        self.rows: dict[tuple[str, str], Row] = {}
+        self._log: list[tuple[Version, Head, Sequence[Row], dict[tuple[str, str], Row | None], Head]] = []
+        self._first = EMPTY  # the version before the first commit of the log
+
+    def load(self) -> Snapshot:
+        """See `Store.load`."""
+        return Snapshot(self.version, self.head, list(self.rows.values()))
+
+    def commit(self, base: Version, tag: str, head: Head, rows: Sequence[Row]) -> Version:
+        """See `Store.commit`."""
+        if base != self.version:
+            raise Conflict
+        if not rows:
+            return base
+        before = {(row.kind, row.id): self.rows.get((row.kind, row.id)) for row in rows}
+        for row in rows:
+            if row.keep:
+                self.rows[row.kind, row.id] = row
+            else:
+                self.rows.pop((row.kind, row.id), None)
+        self.version = Version(base.number + 1, tag)
+        self._log.append((self.version, head, rows, before, self.head))
+        self.head = head
+        if len(self._log) > KEPT:
+            self._first = self._log.pop(0)[0]
+        return self.version
+
+    def _place(self, version: Version) -> int | None:
+        if version == self._first:
+            return -1
+        place = version.number - self._first.number - 1
+        known = 0 <= place < len(self._log) and self._log[place][0] == version
+        return place if known else None
+
+    def changes_since(self, version: Version) -> Delta:
+        """See `Store.changes_since`."""
+        place = self._place(version)
+        if place is None:
+            raise TooOld
+        return Delta(self.version, self.head, [row for entry in self._log[place + 1 :] for row in entry[2]])
+
+    def find(self, tag: str, base: Version) -> Version | None:
+        """See `Store.find`."""
+        made = Version(base.number + 1, tag)
+        if self._place(made) is not None:
+            return made
+        if made.number <= self._first.number:
+            raise TooOld
+        return None
+
+    def lose_tail(self, commits: int) -> int:
+        """Fall back to what was there some commits ago; return how many are gone."""
+        lost = min(commits, len(self._log))
+        for _ in range(lost):
+            version, _, _, before, head = self._log.pop()
+            for key, row in before.items():
+                if row is None:
+                    self.rows.pop(key, None)
+                else:
+                    self.rows[key] = row
+            self.version = self._log[-1][0] if self._log else self._first
+            assert self.version.number == version.number - 1, "versions have no gaps"
+            self.head = head
+        return lost
+
+
+class Access:
+    """The way from processes to the store: slow, and unreliable as the world has it."""
+
+    def __init__(self, kernel: Kernel, store: SimulatedStore) -> None:
+        """Lead to `store` without any fault; set the probabilities."""
+        self.kernel = kernel
+        self.store = store
+        self.step_us = 0  # by how much the store's clock is ahead of true time
+        self.down = False
+        self.lost_request = 0.0
+        self.lost_answer = 0.0
+        self.late_commit = 0.0
+        self.crash = 0.0
+        self.latency_us = (10, 500)
+        self.faults: dict[str, int] = {}
+        self.crashed: list[Process] = []  # by a fault of theirs at a commit; the world sees to them
+
+    def clock(self) -> int:
+        """Return the store's own time."""
+        return self.kernel.now_us + self.step_us
+
+    def count(self, fault: str) -> None:
+        """Count a fault that was injected."""
+        self.faults[fault] = self.faults.get(fault, 0) + 1
+
+    def call(self, process: Process, wanted: StoreCall, answer: Answer) -> None:
+        """Carry out one call for a process."""
+        delay_us = self.kernel.between(*self.latency_us)
+        if wanted.method == "clock":
+            answer(self.clock(), 0)  # at once: the offset to it was measured before
+            return
+        if self.down or self.kernel.happens(self.lost_request):
+            self.count("request to the store lost")
+            if wanted.method == "commit" and not self.down and self.kernel.happens(self.late_commit):
+                self.count("commit late, after its process gave it up")
+                late = self.kernel.between(1_000, 3_000_000)
+                self.kernel.after(late, lambda: self._carry_out_late(wanted))
+            self.kernel.note(process.name, wanted.method, "-> lost")
+            answer(StoreUnavailable("simulated: the request was lost"), delay_us)
+            return
+        crash = wanted.method == "commit" and self.kernel.happens(self.crash)
+        when = self.kernel.random.choice(("before", "within", "after")) if crash else ""
+        if when == "before":
+            self._crash(process, when)
+            return
+        reply = self._carry_out(wanted)
+        self.kernel.note(process.name, wanted.method, _short(wanted, reply))
+        if when == "within":
+            self._crash(process, when)
+        elif self.kernel.happens(self.lost_answer):
+            self.count("answer of the store lost")
+            answer(StoreUnavailable("simulated: the answer was lost"), delay_us)
+        else:
+            answer(reply, delay_us)
+            if when == "after":
+                process.soon(lambda: self._crash(process, when), delay_us + self.kernel.between(1, 2_000))
+
+    def _carry_out(self, wanted: StoreCall) -> object:
+        try:
+            return getattr(self.store, wanted.method)(*wanted.arguments)
+        except (Conflict, TooOld) as error:
+            if isinstance(error, Conflict):
+                self.count("conflict")
+            return error
+
+    def _carry_out_late(self, wanted: StoreCall) -> None:
+        reply = self._carry_out(wanted)
+        self.kernel.note("store", "late commit", _short(wanted, reply))
+
+    def _crash(self, process: Process, when: str) -> None:
+        self.count(f"crash {when} a commit")
+        self.crashed.append(process)
+
+
+def _short(wanted: StoreCall, reply: object) -> str:
+    if isinstance(reply, Version):
+        return f"-> {reply.number}"
+    if isinstance(reply, Exception):
+        return f"-> {type(reply).__name__}"
+    if isinstance(reply, Snapshot | Delta):
+        return f"-> {reply.version.number}, {len(reply.rows)} rows"
+    return f"{wanted.method} -> {reply}"
