@@ -140,9 +140,9 @@ class Book(Ledger):
     def next_due(self, now_us: int, *, expire: bool = True) -> Due:
         """Return when a decision has something to do though nobody asks anything.
 
-        With `expire=False`, within the recovery grace, the ends of countdowns do not count. Somebody who could
-        be let in right now makes that instant `now_us`: another process's commit has been taken in, and its
-        decider did not see to it.
+        With `expire=False`, within the recovery grace, nothing counts that a `Tick` would not do then. Somebody
+        who could be let in right now makes that instant `now_us`: another process's commit has been taken in,
+        and its decider did not see to it.
         """
         queue = self.queue
         queue.advance(now_us)
@@ -159,7 +159,7 @@ class Book(Ledger):
         ):
             while heap and not is_due(*heap[0]):
                 heapq.heappop(heap)
-            if heap and (expire or heap is not self.expiries) and (due.at_us < 0 or heap[0][0] < due.at_us):
+            if heap and expire and (due.at_us < 0 or heap[0][0] < due.at_us):
                 due = Due(heap[0][0])
         return due
 
