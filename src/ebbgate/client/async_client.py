@@ -6,6 +6,7 @@ thread or process is in the way, a worker thread makes it.
 
 import asyncio
 import contextlib
+import functools
 import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, Self, TypeVar
 from ebbgate.client import blocks
 from ebbgate.client.client import Client, decorated
 from ebbgate.client.embedded.loop_port import LoopPort
+from ebbgate.client.embedded.timing import patience_of
 from ebbgate.client.flows import Ask, Flow, GiveBack, Listen, Pause, Sizes, Wait, acquire
 from ebbgate.client.ids import new_id
 from ebbgate.client.lease import Lease
@@ -97,7 +99,9 @@ class _Driver:
         outcomes = self._gate.try_call((command,), self._waiter)
         if outcomes is None:
             loop = asyncio.get_running_loop()
-            self._asking = loop.run_in_executor(None, self._gate.call, (command,), self._waiter)
+            patience_us = patience_of(want.until_us, self._gate.clock())
+            call = functools.partial(self._gate.call, (command,), self._waiter, patience_us=patience_us)
+            self._asking = loop.run_in_executor(None, call)
             outcomes = await asyncio.shield(self._asking)
             self._asking = None
         return outcomes[0]

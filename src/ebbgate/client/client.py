@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ebbgate.client import blocks
+from ebbgate.client.embedded.timing import patience_of
 from ebbgate.client.flows import Ask, Flow, GiveBack, Listen, Pause, Sizes, Wait, acquire
 from ebbgate.client.ids import new_id
 from ebbgate.client.lease import Lease
@@ -36,7 +37,11 @@ def run(flow: Flow[T], gate: "EmbeddedGate") -> T:
                     waiter = (
                         Waiter(want.command.id) if want.waits and isinstance(want.command, Acquire) else None
                     )
-                    reply = gate.call((want.command,), waiter)[0]
+                    if want.until_us is None:
+                        reply = gate.call((want.command,), waiter)[0]
+                    else:
+                        patience_us = patience_of(want.until_us, gate.clock())
+                        reply = gate.call((want.command,), waiter, patience_us=patience_us)[0]
                 elif isinstance(want, Wait):
                     assert waiter is not None, "only what was asked for can be waited for"
                     gate.wait(waiter, want.until_us)

@@ -35,6 +35,7 @@ class Ask(NamedTuple):
 
     command: Command
     waits: bool = False  # hear what becomes of the lease if it has to wait
+    until_us: int | None = None  # by the local clock: when the caller's own time is up
 
 
 class GiveBack(NamedTuple):
@@ -163,7 +164,7 @@ def _asked(command: Acquire, until_us: int | None, place: Place) -> Flow[Outcome
     pause_us = RETRY_FIRST_US
     while True:
         try:
-            outcome: Outcome = yield Ask(command, waits=True)
+            outcome: Outcome = yield Ask(command, True, until_us)
         except (StoreUnavailable, ServerUnavailable) as error:
             if give_up_us < 0:
                 give_up_us = begun_us + place.connect_timeout_us()

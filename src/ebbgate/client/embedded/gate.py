@@ -104,21 +104,26 @@ class EmbeddedGate:
         Raises:
             StoreUnavailable: it is not known whether they were carried out: ask again with the same ones.
         """
+        until_us = self.clock() + patience_us
         job = Job(commands, waiter)
         self._jobs.append(job)
         if not self._mutex.acquire(timeout=patience_us / SECOND):
-            raise StoreUnavailable(
-                "other threads of this process wait for the store; asked again, it may pass"
-            )
+            raise StoreUnavailable("other threads of this process wait for the store; it may pass")
+        led = False
         try:
             if not job.done:
+                led = True
                 jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
+                if self._company and not self.store.try_lock():
+                    self._refresh(patience_us)
                 self._work(jobs, self.store.lock(TURN_US), patience_us)
         finally:
             self._mutex.release()
-        if job.error is not None:
+        if job.error is None:
+            return job.outcomes
+        if led or self.clock() >= until_us:
             raise job.error
-        return job.outcomes
+        return self.call(commands, waiter, patience_us=until_us - self.clock())  # who led had less patience
 
     def try_call(self, commands: Sequence[Command], waiter: Waiter | None = None) -> list[Outcome] | None:
         """Do as `call` does if it can be done without waiting for anybody; else return None."""
@@ -209,7 +214,7 @@ class EmbeddedGate:
             due_now = self._look(None)
         if due_now:
             with contextlib.suppress(StoreUnavailable):  # whoever waits keeps waiting
-                self.call([])
+                self.call([], patience_us=GIVE_BACK_US)
 
     def try_look(self) -> bool:
         """Do as `look` does if it can be done without waiting for anybody; else return False."""
@@ -341,7 +346,7 @@ class EmbeddedGate:
         """Have the slots of dead processes passed on."""
         if dead:
             with contextlib.suppress(StoreUnavailable):
-                self.call(dead)
+                self.call(dead, patience_us=GIVE_BACK_US)
             self._neighbours.clean_up_after(dead)
 
     # --- reading

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from ebbgate.stores.base import PATIENCE_US
+
 TURN_US: Final = 50_000
 """The longest wait for the other processes' turns; then this one goes ahead without its own."""
 
@@ -22,3 +24,8 @@ OVERDUE_US: Final = 20_000
 
 RECENT_MAX: Final = 1_000
 """How many ended leases people are shown at most."""
+
+
+def patience_of(until_us: int | None, now_us: int) -> int:
+    """Return how long a caller whose time is up at `until_us` waits for others to let go of the file."""
+    return PATIENCE_US if until_us is None else min(max(until_us - now_us, GIVE_BACK_US), PATIENCE_US)
