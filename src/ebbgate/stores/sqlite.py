@@ -32,6 +32,7 @@ PRUNE_EVERY: Final = 256
 
 _LoggedRow = tuple[str, str, bool, msgspec.Raw]
 _NULL: Final = msgspec.Raw(b"null")
+_NO_ROWS: Final = "[]"
 _encode_rows: Final = msgspec.json.Encoder().encode
 _decode_rows: Final = msgspec.json.Decoder(list[_LoggedRow]).decode
 
@@ -81,6 +82,7 @@ class SqliteStore:
         self._clocks = clocks or Clocks()
         self._newest = EMPTY
         self._data_version = -1
+        self._seen: int | None = None  # what SQLite said last, not looked into yet
         self._guard = Guard(self.path, partial(open_file, synchronous=durability.upper()), patience_us)
         self._run = self._guard.run
         try:
@@ -212,7 +214,10 @@ class SqliteStore:
         return base
 
     def _moved(self, cursor: apsw.Cursor, version: Version) -> bool:
-        return version != self._newest or cursor.execute("PRAGMA data_version").get != self._data_version
+        if version != self._newest:
+            return True
+        self._seen = seen = cursor.execute("PRAGMA data_version").get  # what follows need not ask again
+        return bool(seen != self._data_version)
 
     def _newest_of(self, cursor: apsw.Cursor) -> Version:
         seen = cursor.execute("PRAGMA data_version").get
@@ -233,13 +238,18 @@ class SqliteStore:
         return Snapshot(version, Head(*newest[2:5]), rows)
 
     def _changes_since(self, cursor: apsw.Cursor, version: Version) -> Delta:
-        seen = cursor.execute("PRAGMA data_version").get
+        seen, self._seen = self._seen, None
+        if seen is None:
+            seen = cursor.execute("PRAGMA data_version").get
         log: list[Any] = cursor.execute(_SINCE, (version.number,)).fetchall()
         if not log or log[0][1] != version.tag or log[0][0] != version.number:
             raise TooOld
         rows = [row for entry in log[1:] for row in self._rows_of(entry[5])]
         newest = log[-1]
-        self._look(cursor, seen, newest)
+        if any(entry[5] == _NO_ROWS for entry in log[1:]):  # only a new boot commits nothing
+            self._look(cursor, seen, newest)
+        self._newest = Version(*newest[:2])
+        self._data_version = seen
         return Delta(self._newest, Head(*newest[2:5]), rows)
 
     def _look(self, cursor: apsw.Cursor, data_version: int, newest: Sequence[Any]) -> None:

@@ -114,9 +114,7 @@ class EmbeddedGate:
             if not job.done:
                 led = True
                 jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
-                if self._company and not self.store.try_lock():
-                    self._refresh(patience_us)
-                self._work(jobs, self.store.lock(TURN_US), patience_us)
+                self._work(jobs, self._turn(patience_us), patience_us)
         finally:
             self._mutex.release()
         if job.error is None:
@@ -124,6 +122,14 @@ class EmbeddedGate:
         if led or self.clock() >= until_us:
             raise job.error
         return self.call(commands, waiter, patience_us=until_us - self.clock())  # who led had less patience
+
+    def _turn(self, patience_us: int) -> bool:
+        """Wait for the turn to write; who has to wait takes in meanwhile what the others have written."""
+        if self.store.try_lock():
+            return True
+        with contextlib.suppress(EbbgateError):
+            self._refresh(patience_us)
+        return self.store.lock(TURN_US)
 
     def try_call(self, commands: Sequence[Command], waiter: Waiter | None = None) -> list[Outcome] | None:
         """Do as `call` does if it can be done without waiting for anybody; else return None."""
