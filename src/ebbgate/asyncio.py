@@ -5,7 +5,7 @@ Code written for `prefect.concurrency.asyncio` runs with its import line changed
 
 from collections.abc import Mapping
 
-from ebbgate.client.async_client import AsyncBlock, spend
+from ebbgate.client.async_blocks import AsyncBlock, spend
 from ebbgate.client.default import default_client
 from ebbgate.client.lease import Lease
 from ebbgate.client.terms import Names, OnUnavailable, Seconds, hold_terms, spend_terms

@@ -131,7 +131,7 @@ class Block:
 def decorated(function: Callable[P, T], client: "Callable[[], Client]", terms: Terms) -> Callable[P, T]:
     """Return `function` with every call inside a block of its own."""
     if inspect.iscoroutinefunction(function):
-        from ebbgate.client.async_client import AsyncBlock
+        from ebbgate.client.async_blocks import AsyncBlock
 
         @functools.wraps(function)
         async def call_async(*args: P.args, **kwargs: P.kwargs) -> object:

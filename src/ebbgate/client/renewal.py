@@ -55,10 +55,11 @@ class Upkeep:
         """Return the commands that renew these leases."""
         return [Renew(lease.id, session, epoch, lease.duration_us, lease.retake) for lease in due]
 
-    @staticmethod
-    def renewed(due: Sequence[Lease], outcomes: Sequence[Outcome], sent_us: int) -> None:
+    def renewed(self, due: Sequence[Lease], outcomes: Sequence[Outcome], sent_us: int) -> None:
         """Take in what became of renewals that were sent at `sent_us`."""
         for lease, outcome in zip(due, outcomes, strict=True):
+            if self._holding.get(lease.id) is not lease:
+                continue  # its block was left meanwhile: that it has ended is no loss
             match outcome:
                 case Held():
                     lease.renewed(outcome, sent_us)

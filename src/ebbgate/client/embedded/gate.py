@@ -19,16 +19,15 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ebbgate.client.embedded.hearing import Hearing
-from ebbgate.client.embedded.jobs import Job, Port, fail, is_unknown
+from ebbgate.client.embedded.jobs import Job, fail, is_unknown
 from ebbgate.client.embedded.neighbours import Neighbours
+from ebbgate.client.embedded.plan import Plan
 from ebbgate.client.embedded.thread_port import ThreadPort
 from ebbgate.client.embedded.timing import (
     ALIVE_EVERY_US,
     COMPANY_CALLS,
     GIVE_BACK_US,
-    OVERDUE_US,
     RECENT_MAX,
-    RETRY_US,
     TURN_US,
 )
 from ebbgate.client.ids import new_id
@@ -36,7 +35,6 @@ from ebbgate.client.renewal import Renewer
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
 from ebbgate.core.commands import Away, Command, Hello, Outcome, Release, Tick, Told, Waiting
-from ebbgate.core.grace import Grace
 from ebbgate.core.model import SECOND, Lease, Stored
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
@@ -66,8 +64,8 @@ class EmbeddedGate:
         self.hearing = Hearing()
         self.holding = self.hearing.holding
         self.waiters = self.hearing.waiters
-        self.plan_us = -1  # when to look again, by the store's clock; -1: not until told
-        self.ports: list[Port] = []  # where callers wait
+        self.plan = Plan(self.session)
+        self.ports = self.plan.ports
         self.engine = Engine(book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
         self._mutex = threading.Lock()
         self._jobs: deque[Job] = deque()
@@ -84,8 +82,6 @@ class EmbeddedGate:
         self._checked_us = 0
         self._promoted: list[Lease] = []  # who stands first in its line since the last commit
         self._closed = False
-        self._grace = Grace()
-        self._retry_us = -1  # not to look again before this, after the store was out of reach
         self.renewer = Renewer(self)
         self._threads: ThreadPort | None = None
 
@@ -106,22 +102,45 @@ class EmbeddedGate:
         """
         until_us = self.clock() + patience_us
         job = Job(commands, waiter)
-        self._jobs.append(job)
-        if not self._mutex.acquire(timeout=patience_us / SECOND):
-            raise StoreUnavailable("other threads of this process wait for the store; it may pass")
-        led = False
-        try:
-            if not job.done:
-                led = True
-                jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
-                self._work(jobs, self._turn(patience_us), patience_us)
-        finally:
-            self._mutex.release()
+        led = self.do_jobs([job], patience_us)
         if job.error is None:
             return job.outcomes
         if led or self.clock() >= until_us:
             raise job.error
         return self.call(commands, waiter, patience_us=until_us - self.clock())  # who led had less patience
+
+    def do_jobs(self, jobs: list[Job], patience_us: int) -> bool:
+        """Carry out jobs and what other threads have brought; their errors stand in them.
+
+        Returns:
+            Whether this thread carried them out, or gave up; else another one did, with its own patience.
+        """
+        self._jobs.extend(jobs)
+        if not self._mutex.acquire(timeout=patience_us / SECOND):
+            fail(jobs, StoreUnavailable("other threads of this process wait for the store; it may pass"))
+            return True
+        try:
+            if jobs[-1].done:
+                return False
+            together = [self._jobs.popleft() for _ in range(len(self._jobs))]
+            self._work(together, self._turn(patience_us), patience_us)
+        finally:
+            self._mutex.release()
+        return True
+
+    def try_jobs(self, jobs: list[Job]) -> bool:
+        """Do as `do_jobs` does if it can be done without waiting for anybody; else return False."""
+        if not self._mutex.acquire(blocking=False):
+            return False
+        try:
+            if not self.store.try_lock():
+                return False
+            self._work(jobs, True, 0)
+        except Busy:
+            return False
+        finally:
+            self._mutex.release()
+        return True
 
     def _turn(self, patience_us: int) -> bool:
         """Wait for the turn to write; who has to wait takes in meanwhile what the others have written."""
@@ -130,23 +149,6 @@ class EmbeddedGate:
         with contextlib.suppress(EbbgateError):
             self._refresh(patience_us)
         return self.store.lock(TURN_US)
-
-    def try_call(self, commands: Sequence[Command], waiter: Waiter | None = None) -> list[Outcome] | None:
-        """Do as `call` does if it can be done without waiting for anybody; else return None."""
-        if not self._mutex.acquire(blocking=False):
-            return None
-        job = Job(commands, waiter)
-        try:
-            if not self.store.try_lock():
-                return None
-            self._work([job], True, 0)
-        except Busy:
-            return None
-        finally:
-            self._mutex.release()
-        if job.error is not None:
-            raise job.error
-        return job.outcomes
 
     def _work(self, jobs: list[Job], locked: bool, patience_us: int | None) -> None:
         """Carry out jobs in one commit; the mutex is held."""
@@ -160,11 +162,9 @@ class EmbeddedGate:
             if is_unknown(jobs):
                 self._greeted = False  # others took this process for dead, or the store lost its tail
                 told += self._carry_out(jobs, patience_us)
-            if self._grace.is_failing:
-                self._grace.succeeded(self.store.clock())
+            self.plan.succeeded(self.store.clock())
         except EbbgateError as error:
-            self._grace.failed(self.store.clock())
-            self._retry_us = self.store.clock() + RETRY_US
+            self.plan.failed(self.store.clock())
             fail(jobs, error)
         except Busy:
             raise
@@ -172,6 +172,9 @@ class EmbeddedGate:
             _log.exception("a defect: %d command(s) failed; everything is loaded anew", len(jobs))
             self.engine.forget()
             fail(jobs, InternalError(f"this is a defect of ebbgate, please report it: {error!r}"))
+        except BaseException:  # a signal handler raised, as at Ctrl-C
+            fail(jobs, StoreUnavailable("another thread was interrupted; asked again, it may pass"))
+            raise
         finally:
             if locked:
                 self.store.unlock()
@@ -196,7 +199,7 @@ class EmbeddedGate:
             commands.extend(job.commands)
         now_us = self.store.clock()
         if self.book.is_tick_due(now_us):
-            commands.append(Tick(expire=self._grace.is_over(now_us)))
+            commands.append(Tick(expire=self.plan.grace.is_over(now_us)))
         batch = drive(self.engine.carry_out(commands), self.store, patience_us=patience_us)
         self._greeted = True
         self._promoted += batch.promoted
@@ -209,7 +212,7 @@ class EmbeddedGate:
             if job.waiter is not None and isinstance(job.outcomes[-1], Waiting):
                 self.waiters[job.waiter.lease_id] = job.waiter
         if self.waiters:
-            self._plan()
+            self.plan.make(self.book, self.store.clock())
         return batch.told
 
     # --- hearing
@@ -234,36 +237,15 @@ class EmbeddedGate:
             self._mutex.release()
         if not due_now:
             return True
-        try:
-            return self.try_call([]) is not None
-        except StoreUnavailable:
-            return True  # whoever waits keeps waiting
+        return self.try_jobs([Job((), None)])  # should it fail, whoever waits keeps waiting
 
     def _look(self, patience_us: int | None) -> bool:
         try:
             self._refresh(patience_us)
         except StoreUnavailable:
             return False  # whoever waits keeps waiting
-        self._plan()
-        return 0 <= self.plan_us <= self.store.clock()
-
-    def _plan(self) -> None:
-        """Find out when this process should look again, though nobody tells it anything."""
-        now_us = self.store.clock()
-        may_expire = self._grace.is_over(now_us)
-        due = self.book.next_due(now_us, expire=may_expire)
-        plan_us = due.at_us
-        if plan_us >= 0 and due.session not in {"", self.session}:
-            plan_us += OVERDUE_US  # its own process sees to it
-        if not may_expire and not 0 <= plan_us <= self._grace.until_us:
-            plan_us = self._grace.until_us
-        if plan_us >= 0:
-            plan_us = max(plan_us, self._retry_us)
-        sooner = plan_us >= 0 and not 0 <= self.plan_us <= plan_us
-        self.plan_us = plan_us
-        if sooner:
-            for port in self.ports:
-                port.nudge()
+        self.plan.make(self.book, self.store.clock())
+        return 0 <= self.plan.at_us <= self.store.clock()
 
     def clock(self) -> int:
         """Return the local time in microseconds; it never steps."""

@@ -1,33 +1,23 @@
 """What callers want of the gate, and where they wait."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Command, Outcome, Refused
 from ebbgate.errors import EbbgateError
-
-
-class Port(Protocol):
-    """Where callers of one kind wait."""
-
-    def nudge(self) -> None:
-        """Have it look at the plan again: something is due sooner."""
-
-    def close(self) -> None:
-        """Give back what it holds open."""
-
-    def abandon(self) -> None:
-        """The same in a child after a fork."""
+from ebbgate.stores.base import PATIENCE_US
 
 
 class Job:
     """Commands of one caller, and what became of them."""
 
-    __slots__ = ("commands", "done", "error", "outcomes", "waiter")
+    __slots__ = ("commands", "done", "error", "outcomes", "patience_us", "waiter")
 
-    def __init__(self, commands: Sequence[Command], waiter: Waiter | None) -> None:
+    def __init__(
+        self, commands: Sequence[Command], waiter: Waiter | None, patience_us: int = PATIENCE_US
+    ) -> None:
         self.commands = commands
+        self.patience_us = patience_us
         self.waiter = waiter
         self.outcomes: list[Outcome] = []
         self.error: EbbgateError | None = None

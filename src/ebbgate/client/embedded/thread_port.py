@@ -24,7 +24,7 @@ POLL_MAX_US: Final = 400_000
 def pause_us(gate: "EmbeddedGate") -> int:
     """Return how long a waiting process may sleep before it must look again; 0 or less: it is time."""
     poll_us = min(POLL_US + POLL_US // 8 * gate.hearing.ahead(gate.book), POLL_MAX_US)
-    plan_us = gate.plan_us
+    plan_us = gate.plan.at_us
     return poll_us if plan_us < 0 else min(poll_us, plan_us - gate.store.clock())
 
 
@@ -55,10 +55,12 @@ class ThreadPort:
                     for follower in self._followers[:1]:
                         follower.set()
             else:
-                self._followers.append(woken)
                 left_us = SECOND if until_us is None else until_us - clock()
-                woken.wait(min(max(left_us, 0), SECOND) / SECOND)
-                self._followers.remove(woken)
+                try:
+                    self._followers.append(woken)
+                    woken.wait(min(max(left_us, 0), SECOND) / SECOND)
+                finally:
+                    self._followers.remove(woken)
                 woken.clear()
 
     def _rouser(self) -> Callable[[], None]:

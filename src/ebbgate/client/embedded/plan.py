@@ -1,0 +1,59 @@
+"""When this process should look again though nobody tells it anything."""
+
+from typing import Final, Protocol
+
+from ebbgate.client.embedded.timing import OVERDUE_US, RETRY_US
+from ebbgate.core.book import Book
+from ebbgate.core.grace import Grace
+
+
+class Port(Protocol):
+    """Where callers of one kind wait."""
+
+    def nudge(self) -> None:
+        """Have it look at the plan again: something is due sooner."""
+
+    def close(self) -> None:
+        """Give back what it holds open."""
+
+    def abandon(self) -> None:
+        """The same in a child after a fork."""
+
+
+class Plan:
+    """The next moment at which time alone changes something that is this process's to see to."""
+
+    def __init__(self, session: str) -> None:
+        """Plan nothing yet, for the process of this session."""
+        self.at_us = -1  # by the store's clock; -1: not until told
+        self.ports: Final[list[Port]] = []  # those who wait by it
+        self.grace: Final = Grace()
+        self._session = session
+        self._not_before_us = -1
+
+    def make(self, book: Book, now_us: int) -> None:
+        """Plan anew, and wake those who wait if it is sooner than before."""
+        may_expire = self.grace.is_over(now_us)
+        due = book.next_due(now_us, expire=may_expire)
+        at_us = due.at_us
+        if at_us >= 0 and due.session not in {"", self._session}:
+            at_us += OVERDUE_US  # its own process sees to it
+        if not may_expire and not 0 <= at_us <= self.grace.until_us:
+            at_us = self.grace.until_us
+        if at_us >= 0:
+            at_us = max(at_us, self._not_before_us)
+        sooner = at_us >= 0 and not 0 <= self.at_us <= at_us
+        self.at_us = at_us
+        if sooner:
+            for port in self.ports:
+                port.nudge()
+
+    def failed(self, now_us: int) -> None:
+        """The store was out of reach: look again a little later."""
+        self.grace.failed(now_us)
+        self._not_before_us = now_us + RETRY_US
+
+    def succeeded(self, now_us: int) -> None:
+        """The store answered."""
+        if self.grace.is_failing:
+            self.grace.succeeded(now_us)
