@@ -39,7 +39,7 @@ def write(store: SqliteStore, until: Callable[[], bool]) -> Version:
     version, ends = store.load().version, time.monotonic() + PATIENCE_S
     while not until():
         assert time.monotonic() < ends, "did not come to be"
-        for _ in range(20):
+        for _ in range(4):
             number = version.number + 1
             version = store.commit(version, tag(), head(number), [row(f"{number % 50}", "x" * 500)])
     return version

@@ -35,3 +35,6 @@ def drive(steps: Generator[StoreCall, Reply, T], store: Store, *, patience_us: i
     except StopIteration as stop:
         result: T = stop.value
         return result
+    except BaseException:
+        steps.close()  # so that the engine learns now that it was interrupted
+        raise

@@ -80,11 +80,17 @@ class Engine:
             StoreUnavailable: it is not known whether they were carried out; ask again with the same commands.
             Busy: nothing was done, since the store was not to wait for others.
         """
-        if self._unsettled is not None or self.version is None:
-            yield from self.settle()
-        late = self._take_late(commands) if self._late else {}
-        left = [command for command in commands if id(command) not in late] if late else commands
-        decision = yield from self._commit(left)
+        try:
+            if self._unsettled is not None or self.version is None:
+                yield from self.settle()
+            late = self._take_late(commands) if self._late else {}
+            left = [command for command in commands if id(command) not in late] if late else commands
+            decision = yield from self._commit(left)
+        except (StoreUnavailable, Busy):
+            raise
+        except BaseException:  # a defect, or a signal handler that raised somewhere, as at Ctrl-C
+            self.forget()
+            raise
         if not late:
             return Batch(decision.outcomes, decision.told, decision.promoted)
         fresh = iter(decision.outcomes)
@@ -167,20 +173,26 @@ class Engine:
         return late
 
     def refresh(self) -> Steps:
-        """Take in what other processes have committed."""
-        yield from self.settle()
+        """Take in all that other processes have committed."""
+        while (yield from self.refresh_partly()):
+            pass
+
+    def refresh_partly(self) -> Generator[StoreCall, Reply, bool]:
+        """Take in so much of it as does not take long, and return whether there may be more."""
+        if self._unsettled is not None or self.version is None:
+            yield from self.settle()
         assert self.version is not None, "settled above"
         try:
             delta: Delta = yield StoreCall("changes_since", (self.version,))
         except TooOld:
             yield from self._load()
-            return
-        if delta.version == self.version:
-            return
-        stored = decode(_newest(delta.rows))
-        self.book.apply(delta.head, stored)
-        self.version = delta.version
-        self._took_in(stored)
+            return False
+        if delta.version != self.version:
+            stored = decode(_newest(delta.rows))
+            self.book.apply(delta.head, stored)
+            self.version = delta.version
+            self._took_in(stored)
+        return delta.more
 
     def _load(self) -> Steps:
         snapshot: Snapshot = yield StoreCall("load", ())

@@ -49,11 +49,15 @@ class Snapshot(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """What was committed after a version, in the order of the commits; a row may occur more than once."""
+    """What was committed after a version, in the order of the commits; a row may occur more than once.
+
+    With `more` it is only the first part, up to `version`: ask again from there.
+    """
 
     version: Version
     head: Head
     rows: list[Row]
+    more: bool = False
 
 
 class Conflict(Exception):  # noqa: N818 - not an error: another process committed first

@@ -188,8 +188,12 @@ class EmbeddedGate:
 
     def _refresh(self, patience_us: int | None) -> None:
         version = self.engine.version
-        if version is None or self.store.moved(version):
+        if version is not None and not self.store.moved(version):
+            return
+        if patience_us != 0:
             drive(self.engine.refresh(), self.store, patience_us=patience_us)
+        elif drive(self.engine.refresh_partly(), self.store, patience_us=0):
+            raise Busy  # an event loop does not take in more at once: a thread does, and lets it run meanwhile
 
     def _carry_out(self, jobs: list[Job], patience_us: int | None) -> list[Told]:
         dead = [] if self._greeted else self._others_dead()
