@@ -24,6 +24,8 @@ Result = dict[str, Any]  # JSON
 Start = Callable[[], float]
 """Called by a worker when it is ready: returns at the common instant, which it returns."""
 
+_BYTE_CODE = tempfile.TemporaryDirectory(prefix="ebbgate-bench-code-", ignore_cleanup_errors=True)
+
 HEAD_START_S = 0.05
 PATIENCE_S = 180.0
 
@@ -48,7 +50,13 @@ def store(**limits: int | tuple[int, float]) -> Iterator[str]:
 
 def environment(url: str) -> dict[str, str]:
     """Return the environment of a process that uses the file at `url`."""
-    return {**os.environ, "EBBGATE_URL": url}
+    return {**with_byte_code(), "EBBGATE_URL": url}
+
+
+def with_byte_code() -> dict[str, str]:
+    """Return an environment in which Python keeps its byte code, as an installed package has it."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPYCACHEPREFIX": _BYTE_CODE.name}
 
 
 def crew(

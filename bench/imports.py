@@ -1,11 +1,10 @@
 """What a new process pays: the import, as the interpreter itself counts it, and the first acquire."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
-from bench.crew import ROOT, environment, store
+from bench.crew import ROOT, environment, store, with_byte_code
 from bench.report import Line, Options, at_most
 
 # Prints the milliseconds from the call to its return.
@@ -22,7 +21,7 @@ print(1000 * spent)
 def _import_ms(module: str) -> float:
     """Return the cumulative time of an import in a new process."""
     command = [sys.executable, "-X", "importtime", "-c", f"import {module}"]
-    told = subprocess.run(command, cwd=ROOT, env=dict(os.environ), text=True, capture_output=True, check=True)
+    told = subprocess.run(command, cwd=ROOT, env=with_byte_code(), text=True, capture_output=True, check=True)
     for line in told.stderr.splitlines():
         _, cumulative, name = line.rsplit("|", 2)
         if name.strip() == module:
