@@ -34,7 +34,7 @@ from ebbgate.client.ids import new_id
 from ebbgate.client.renewal import Renewer
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Away, Command, Hello, Outcome, Release, Tick, Told, Waiting
+from ebbgate.core.commands import Acquire, Away, Command, Hello, Outcome, Release, Tick, Told, Waiting
 from ebbgate.core.model import SECOND, Lease, Stored
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
@@ -203,7 +203,10 @@ class EmbeddedGate:
             commands.extend(job.commands)
         now_us = self.store.clock()
         if self.book.is_tick_due(now_us):
-            commands.append(Tick(expire=self.plan.grace.is_over(now_us)))
+            # After renewals and releases that have arrived, but before who asks for what they leave.
+            asks = all(isinstance(command, Acquire) for command in commands[before:])
+            commands.insert(before if asks else len(commands), Tick(self.plan.grace.is_over(now_us)))
+            before += asks
         batch = drive(self.engine.carry_out(commands), self.store, patience_us=patience_us)
         self._greeted = True
         self._promoted += batch.promoted
