@@ -262,6 +262,23 @@ def test_who_is_kept_out_by_something_else_than_its_turn_is_not_starved(reason: 
     assert story.grant(120 * S, "b", 2, arrival=2).laws() == set()
 
 
+def test_who_is_let_in_hears_of_it_soon() -> None:
+    def story(at_us: int) -> Story:
+        story = Story(limit=9).ask(10, "a").grant(20, "a", 1, at_us=20).ask(30, "b")
+        return story.grant(60 * S, "b", 2, at_us=at_us)
+
+    assert story(59 * S).laws() == set()
+    assert story(20 * S).laws() == {"told"}
+    assert story(20 * S).add(h.Stopped(when_us=21 * S, client="b")).laws() == set()
+    assert story(20 * S).add(h.ClockStepped(when_us=21 * S, by_us=-40 * S)).laws() == set()
+
+
+def test_nobody_is_taken_out_of_the_queue_who_is_there() -> None:
+    story = Story().ask(10, "a").add(h.NotGranted(when_us=15, client="a", lease="a", why="removed"))
+    assert story.laws() == {"removed"}
+    assert story.add(h.RevokeCalled(when_us=12, lease="a")).laws() == set()
+
+
 def test_the_store_ends_no_lease_before_its_clients_deadline() -> None:
     story = Story().hold(10, "a", 1, deadline=50)
     story.add(h.LossNoticed(when_us=40, client="a", lease="a", why="expired"))

@@ -272,6 +272,7 @@ class World:
             forgotten = all(not stored.keep for stored in early.changes)
             assert forgotten, f"due at {at_us}, but before: {early}"
             self.reference.rollback()
+            self.reference.seen_us = self.now  # that instant was only tried
         return at_us
 
     # --- who and what there is

@@ -61,13 +61,13 @@ class Book(Ledger):
 
         Args:
             commands: what is asked.
-            now_us: the store's time; an earlier one than that of the last decision counts as that.
+            now_us: the store's time; an earlier one than was seen before counts as that.
 
         Returns:
             The outcomes and the changes to commit. Then call `confirm` with the decision's head, or `rollback`.
         """
         assert not self.undecided(), "the last decision was neither confirmed nor rolled back"
-        self.now_us = now_us = max(now_us, self.head.instant_us)
+        self.now_us = self.seen_us = now_us = max(now_us, self.head.instant_us, self.seen_us)
         queue, admit = self.queue, self.admit
         queue.advance(now_us)
         if queue.unsettled():
@@ -145,9 +145,10 @@ class Book(Ledger):
         and its decider did not see to it.
         """
         queue = self.queue
-        queue.advance(now_us)
+        self.seen_us = seen_us = max(now_us, self.seen_us)  # what comes due is told once
+        queue.advance(seen_us)
         if queue.unsettled():
-            outside = queue.settle(now_us, None)
+            outside = queue.settle(seen_us, None)
             if outside:
                 return Due(now_us, outside[0].session)
         at_us, waiter = queue.next_due()

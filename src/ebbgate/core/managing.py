@@ -83,7 +83,7 @@ def _changed(ledger: Ledger, live: Live | None, command: PutLimit) -> Limit:
         active,
         check_description(description),
         before.created_us if before else ledger.now_us,
-        ledger.now_us,
+        max(ledger.now_us, before.updated_us + 1) if before else ledger.now_us,  # every edit shows
     )
 
 

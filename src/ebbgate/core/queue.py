@@ -116,6 +116,7 @@ class Queue:
         head = group.waiters[0]
         if lease.overtaken_us >= 0 > head.overtaken_us and head.since_us <= lease.overtaken_us:
             self._note_overtaken(group, head, lease.overtaken_us)
+            self.touch(group)  # its patience may be over already
         return head
 
     def waiters_of(self, live: Live) -> list[Lease]:

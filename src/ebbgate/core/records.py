@@ -31,6 +31,7 @@ class Records:
         self.head = Head()
         self.token = 0
         self.arrival = 0
+        self.seen_us = 0  # the latest instant whose coming was taken in; time does not go back behind it
         self.limits: dict[str, Limit] = {}
         self.names: dict[str, Live] = {}
         self.sessions: dict[str, Session] = {}

@@ -10,6 +10,8 @@ The laws, by the names that violations carry:
 - `order`: nobody is let in before one who came earlier, is no less urgent, and wanted no more than it.
 - `arrival`: who was answered before another one asked has the lower number; numbers are unique.
 - `starved`: nobody waits beyond the bound whom nothing but its turn keeps from getting in.
+- `told`: whoever was let in hears of it soon.
+- `removed`: nobody is taken out of the queue who is there, and whom no operator revoked.
 - `renewal`: nobody loses a lease that it had renewed in time, and everybody renews in time who can.
 - `token`: fencing tokens are unique and rise in the order of grants.
 - `zero`: when everything is given back, nothing is held.
@@ -62,7 +64,17 @@ def check(events: Sequence[h.AnyEvent]) -> list[Violation]:
     found: list[Violation] = []
     for law in (_over_rate, _over_slots):
         found.extend(law(facts, spent))
-    for judge in (_unreturned, _out_of_order, _arrivals, _starved, _renewals, _tokens, _not_zero):
+    for judge in (
+        _unreturned,
+        _out_of_order,
+        _arrivals,
+        _starved,
+        _told_late,
+        _removed,
+        _renewals,
+        _tokens,
+        _not_zero,
+    ):
         found.extend(judge(facts))
     return sorted(found, key=lambda violation: violation.when_us)
 
@@ -307,6 +319,35 @@ def _is_excused(
     return False
 
 
+def _told_late(facts: Facts) -> Iterator[Violation]:
+    """Judge by the quickest: how far the store's clock is from that of the history is not known otherwise."""
+    if facts.clock_stepped:
+        return
+    seen = [grant for grant in facts.grants.values() if grant.token >= 0]
+    offset_us = min((grant.seen_us - grant.at_us for grant in seen), default=0)
+    for grant in seen:
+        late_us = grant.seen_us - grant.at_us - offset_us
+        if late_us <= facts.setting.told_us:
+            continue
+        if not facts.in_trouble(grant.asked.client, grant.seen_us - late_us, grant.seen_us):
+            yield Violation(
+                "told",
+                grant.seen_us,
+                f"heard of its grant after {late_us / SECOND:g} s",
+                (grant.asked.lease,),
+            )
+
+
+def _removed(facts: Facts) -> Iterator[Violation]:
+    for event in facts.events:
+        if isinstance(event, h.NotGranted) and event.why == "removed":
+            grant = facts.grants[event.lease]
+            asked_us = grant.asked.when_us
+            excused = grant.revoked_us <= event.when_us or facts.lost_between(asked_us, event.when_us)
+            if not excused and not facts.in_trouble(event.client, asked_us, event.when_us):
+                yield Violation("removed", event.when_us, "taken out of the queue", (event.lease,))
+
+
 # --- renewals and tokens
 
 
@@ -315,7 +356,9 @@ def _renewals(facts: Facts) -> Iterator[Violation]:
         if grant.lost is None or grant.token < 0 or not grant.is_hold:
             continue
         lost_us, why = grant.lost
-        if facts.lost_between(grant.asked.when_us, lost_us) or grant.revoked_us <= lost_us:
+        if facts.lost_between(grant.asked.when_us, lost_us):
+            continue
+        if min(grant.revoked_us, grant.released_us) <= lost_us:
             continue
         lease = grant.asked.lease
         if why != "deadline":

@@ -155,6 +155,7 @@ class Facts:
         self.grants: dict[str, Grant] = {}
         self.limits: dict[str, LimitFacts] = {}
         self.losses: list[int] = []
+        self.clock_stepped = False
         self.troubles: list[Trouble] = []
         self.renewals: dict[str, list[tuple[int, int]]] = defaultdict(
             list
@@ -217,7 +218,9 @@ class Facts:
                 self.losses.append(event.when_us)
             case h.Listed():
                 self.listings.append(event)
-            case h.Started() | h.ClockStepped():
+            case h.ClockStepped():
+                self.clock_stepped = True
+            case h.Started():
                 pass
 
     def _take_of_lease(self, event: h.AnyEvent, grant: Grant) -> None:

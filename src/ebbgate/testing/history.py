@@ -179,6 +179,7 @@ class Setting(Event, frozen=True, kw_only=True, tag="setting"):
     version: str = ""  # of the package
     starved_us: int = 3_600_000_000  # so long may wait whom nothing but its turn keeps from getting in
     long_us: int = 300_000_000  # a lease held for longer than this excuses those who wait for its slots
+    told_us: int = 30_000_000  # how soon who was let in hears of it
     returned_us: int = 900_000_000  # how soon after a client gave up its slots must be free
 
 

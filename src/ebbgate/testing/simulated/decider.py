@@ -74,6 +74,8 @@ class Decider:
         self.greeted = False
         self.poll_us = POLL_US
         self.before_poll: Callable[[], Sequence[Command]] = list
+        self.decided: Callable[[Decider], None] = _ignore  # called after every committed decision
+        self.planned_us = 0  # the instant up to which the book has taken in what time brought
         self._jobs: list[Job] = []
         self._look_wanted = False
         self._retry_us = -1
@@ -161,6 +163,7 @@ class Decider:
             commands.append(Tick(expire=self.grace.is_over(now_us)))
         batch = yield from self.engine.carry_out(commands)
         self.greeted = True
+        self.decided(self)
         place = before
         for job in jobs:
             job.outcomes = batch.outcomes[place : place + len(job.commands)]
@@ -181,7 +184,7 @@ class Decider:
 
     def _plan(self) -> None:
         """Find out when to look again, though nobody calls: see `EmbeddedGate`."""
-        now_us = self.access.clock()
+        self.planned_us = now_us = self.access.clock()
         may_expire = self.grace.is_over(now_us)
         due = self.book.next_due(now_us, expire=may_expire)
         plan_us = due.at_us
@@ -196,3 +199,7 @@ class Decider:
 
 def _is_unknown(outcome: Outcome) -> bool:
     return isinstance(outcome, Refused) and outcome.code == "unknown_session"
+
+
+def _ignore(_decider: Decider) -> None:
+    """Check nothing."""

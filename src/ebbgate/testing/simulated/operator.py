@@ -64,8 +64,8 @@ class Operator:
 
     def delete(self, known: Known, *, force: bool) -> Steps[None]:
         """Delete a limit, and make another one of its name."""
-        if (yield from self._change(DeleteLimit(known.which, force), known.which)):
-            del self.limits[known.which]
+        deleted = yield from self._change(DeleteLimit(known.which, force), known.which)
+        if deleted and self.limits.pop(known.which, None) is not None:
             yield from self.create(known.name, known.limit, known.decay)
 
     def repair(self) -> Steps[None]:

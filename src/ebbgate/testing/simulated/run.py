@@ -2,6 +2,7 @@
 
 import logging
 import time
+import traceback
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,8 +10,9 @@ from ebbgate.core.model import SECOND, Lease
 from ebbgate.stores.codec import decode
 from ebbgate.testing import history as h
 from ebbgate.testing.checker import check
+from ebbgate.testing.simulated.client import Steps
 from ebbgate.testing.simulated.faults import Faults
-from ebbgate.testing.simulated.kernel import STARTED_US
+from ebbgate.testing.simulated.kernel import STARTED_US, Sleep
 from ebbgate.testing.simulated.plan import Plan
 from ebbgate.testing.simulated.world import World
 
@@ -53,7 +55,7 @@ class Run:
             stepped_us = world.kernel.now_us
             self._drain()
         except Exception as error:  # noqa: BLE001 - whatever fails is what the run is for
-            failures.append(f"{type(error).__name__}: {error}")
+            failures.append("".join(traceback.format_exception(error)))
             stepped_us = world.kernel.now_us
         else:
             failures += [str(violation) for violation in check(world.history)]
@@ -86,9 +88,7 @@ class Run:
         world.draining = True
         self.faults.end_all()
         world.draining = True
-        operator = world.operator
-        for known in list(operator.limits.values()):
-            operator.gate.process.start(operator.update(known, limit=20, active=True))
+        world.operator.gate.process.start(self._reopen())
         until_us = world.kernel.now_us + DRAIN_US
         while self._left() and world.kernel.now_us < until_us and self._step():
             pass
@@ -96,6 +96,15 @@ class Run:
         world.record(
             h.Listed(when_us=world.kernel.now_us, held=held, waiting=tuple(sorted(waiting)), final=True)
         )
+
+    def _reopen(self) -> Steps[None]:
+        """Open every limit again, also those that somebody closes only now."""
+        operator = self.world.operator
+        while True:
+            for known in list(operator.limits.values()):
+                if known.limit < 20 or not known.active:
+                    yield from operator.update(known, limit=20, active=True)
+            yield Sleep(10 * SECOND)
 
     def _leases(self) -> list[Lease]:
         rows = [row for row in self.world.access.store.rows.values() if row.kind == "lease"]

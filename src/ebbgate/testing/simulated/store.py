@@ -101,6 +101,7 @@ class Access:
         self.crash = 0.0
         self.latency_us = (10, 500)
         self.faults: dict[str, int] = {}
+        self.spared = ""  # the process that does not crash
         self.crashed: list[Process] = []  # by a fault of theirs at a commit; the world sees to them
 
     def clock(self) -> int:
@@ -126,7 +127,7 @@ class Access:
             self.kernel.note(process.name, wanted.method, "-> lost")
             answer(StoreUnavailable("simulated: the request was lost"), delay_us)
             return
-        crash = wanted.method == "commit" and self.kernel.happens(self.crash)
+        crash = wanted.method == "commit" and process.name != self.spared and self.kernel.happens(self.crash)
         when = self.kernel.random.choice(("before", "within", "after")) if crash else ""
         if when == "before":
             self._crash(process, when)

@@ -1,25 +1,23 @@
 """A whole world: processes, servers and clients on one store, from one seed."""
 
-from collections.abc import Callable
 from typing import Final
 
 import ebbgate
 from ebbgate.client.terms import Terms
-from ebbgate.core.model import SECOND, Settings
+from ebbgate.core.model import SECOND, Settings, Stored
 from ebbgate.stores.codec import encode
 from ebbgate.testing import history as h
 from ebbgate.testing import invariants
 from ebbgate.testing.simulated.client import Gate, Steps, use
 from ebbgate.testing.simulated.decider import Decider
 from ebbgate.testing.simulated.embedded import EmbeddedProcess
-from ebbgate.testing.simulated.kernel import STARTED_US, Kernel, Sleep
+from ebbgate.testing.simulated.kernel import Kernel, Sleep
 from ebbgate.testing.simulated.network import Network
 from ebbgate.testing.simulated.operator import Operator
 from ebbgate.testing.simulated.plan import Plan, plan_of
 from ebbgate.testing.simulated.remote import RemoteProcess
 from ebbgate.testing.simulated.server import Server
 from ebbgate.testing.simulated.store import Access, SimulatedStore
-from ebbgate.core.model import Stored
 
 SHARED: Final = "shared"
 RATE: Final = "rate"
@@ -36,6 +34,7 @@ class World:
         self.kernel = kernel = Kernel(seed)
         self.settings = Settings()
         self.access = access = Access(kernel, SimulatedStore())
+        access.spared = OPERATOR
         self.network = network = Network(kernel, access.count)
         access.latency_us = (10, 500) if plan.shape == "machine" else (200, 5_000)
         self.history: list[h.AnyEvent] = [h.Setting(when_us=kernel.now_us, version=ebbgate.__version__)]
@@ -87,6 +86,7 @@ class World:
     def start_server(self, name: str) -> Server:
         """Start a server, or start it again."""
         server = self.servers[name] = Server(self, name)
+        server.decider.decided = _check_settled
         return server
 
     def start_embedded(self, name: str) -> EmbeddedProcess:
@@ -94,6 +94,7 @@ class World:
         self._born += 1
         made = EmbeddedProcess(self, name, self._born)
         self._presences[self._born] = made
+        made.decider.decided = _check_settled
         self.embedded[name] = made
         self.record(h.Started(when_us=self.kernel.now_us, client=name))
         return made
@@ -208,9 +209,15 @@ class World:
             if self._checked.get(decider.process.name) == (version, decider.book.now_us):
                 continue
             self._checked[decider.process.name] = (version, decider.book.now_us)
-            invariants.check(decider.book, max(decider.book.now_us, decider.book.head.instant_us))
+            book = decider.book
+            invariants.check(book, max(book.now_us, book.head.instant_us, decider.planned_us))
             if version == store.version:
                 _check_equal(decider, store)
+
+
+def _check_settled(decider: Decider) -> None:
+    """Check a book right after a decision: nobody was left outside at that instant."""
+    invariants.check(decider.book, decider.book.now_us)
 
 
 def _check_equal(decider: Decider, store: SimulatedStore) -> None:

@@ -1,0 +1,109 @@
+"""What the simulation found. Each bug is kept twice: as the seed that showed it, and as the law it broke.
+
+A seed shows its bug only in the world it was found in; the laws stay when the simulation changes.
+"""
+
+import pytest
+
+from ebbgate.client.lease import Lease
+from ebbgate.client.renewal import Upkeep
+from ebbgate.core.book import Book
+from ebbgate.core.commands import (
+    Acquire,
+    Away,
+    DeleteLimit,
+    Ended,
+    Held,
+    Hello,
+    PutLimit,
+    Release,
+    Revoke,
+    Tick,
+)
+from ebbgate.core.model import SECOND
+from ebbgate.testing import invariants
+from ebbgate.testing.simulated.run import Run
+
+T0 = 1_700_000_000_000_000
+
+SEEDS = [
+    (3, 2_000, "a server spun through its recovery grace"),
+    (1032, 5_000, "a renewal under way while the block was left told of a loss"),
+    (1061, 5_000, "what had come due was forgotten when the store's clock stepped back"),
+    (1073, 5_000, "who inherited a patience that was over was not looked at"),
+]
+
+
+@pytest.mark.parametrize(("seed", "steps", "bug"), SEEDS)
+def test_a_seed_that_failed_once_does_not_fail_again(seed: int, steps: int, bug: str) -> None:
+    result = Run(seed).run(steps)
+    assert not result.failures, f"again: {bug}"
+
+
+def book_of(limits: dict[str, int]) -> Book:
+    """A book with these limits, which have their names as ids, and a session "s"."""
+    book = Book()
+    commands = [PutLimit("", "create", name, name, None, slots) for name, slots in limits.items()]
+    decide(book, T0, Hello("s", 1), *commands)
+    return book
+
+
+def decide(book: Book, now_us: int, *commands: object) -> list[object]:
+    decision = book.decide(commands, now_us)  # type: ignore[arg-type]  # commands, as the tests below give them
+    invariants.check(book, book.now_us)
+    book.confirm(decision.head)
+    return list(decision.outcomes)
+
+
+def ask(lease: str, *names: str, priority: int = 0) -> Acquire:
+    slots = tuple((name, 1) for name in sorted(names))
+    return Acquire(lease, "s", 1, slots, 60 * SECOND, priority=priority)
+
+
+def test_within_the_grace_nothing_is_planned_that_a_tick_would_not_do() -> None:
+    book = book_of({"a": 1})
+    decide(book, T0, ask("l", "a"), Away("s", 1, certain=True, grace_us=SECOND))
+    decide(book, T0 + 5 * SECOND, Tick(expire=False))
+    assert book.next_due(T0 + 5 * SECOND, expire=False).at_us == -1
+    assert book.next_due(T0 + 5 * SECOND).at_us == T0 + SECOND
+
+
+def test_what_came_due_before_the_clock_stepped_back_stays_due() -> None:
+    book = book_of({"a": 1, "b": 1})
+    decide(book, T0, ask("a0", "a"), ask("b0", "b"), ask("w", "a", "b"))
+    decide(book, T0, Release("a0", "s", 1), ask("a1", "a"))  # w is overtaken
+    late = T0 + 31 * SECOND
+    assert book.next_due(late).at_us == late
+    decide(book, T0 + 10 * SECOND, Tick())
+    decide(book, late + SECOND, Tick())
+    assert book.leases["w"].keeps
+
+
+def test_an_heir_whose_patience_is_over_already_keeps_its_slots_at_once() -> None:
+    book = book_of({"a": 1, "b": 1, "c": 1})
+    decide(book, T0, ask("a0", "a"), ask("b0", "b"), ask("first", "a", "b", "c"), ask("second", "a", "b"))
+    decide(book, T0, Release("a0", "s", 1), ask("a1", "a"))  # second is overtaken
+    decide(book, T0 + SECOND, DeleteLimit("c", force=True))  # now first stands before second in one group
+    decide(book, T0 + 40 * SECOND, Revoke("second"))
+    assert book.leases["first"].overtaken_us >= 0
+
+
+def test_an_edit_always_shows_even_when_time_stands_still() -> None:
+    book = book_of({"a": 1})
+    decide(book, T0, PutLimit("", "update", "a", limit=2))
+    assert book.limits["a"].updated_us > book.limits["a"].created_us
+
+
+def test_a_lease_whose_block_was_left_while_it_was_renewed_is_not_lost() -> None:
+    lost: list[Lease] = []
+    held = Held("l", 1, T0, T0 + 60 * SECOND, 1, protected=True)
+    lease = Lease(
+        held, ("a",), 60 * SECOND, clock=lambda: 0, sent_us=0, waited_us=0, on_loss=lost.append, retake=True
+    )
+    holding = {"l": lease}
+    upkeep = Upkeep(holding, lambda low, high: low + high)
+    due = upkeep.due(30 * SECOND)
+    del holding["l"]
+    upkeep.renewed(due, [Ended("l", "released", T0, 1)], 30 * SECOND)
+    assert due == [lease]
+    assert not lost
