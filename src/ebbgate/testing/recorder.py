@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from ebbgate.client import async_client, blocks, client, flows
+from ebbgate.client import async_blocks, blocks, client, flows
 from ebbgate.client.embedded.gate import EmbeddedGate
 from ebbgate.client.flows import Flow, Place
 from ebbgate.client.lease import Lease
@@ -68,7 +68,7 @@ def recording(path: Path, name: str) -> Iterator[h.Recorder]:
     recorder.write(h.Started(when_us=clock_us(), client=name))
     with ExitStack() as places:
         places.callback(recorder.close)
-        for owner in (client, async_client):
+        for owner in (client, async_blocks):
             places.enter_context(_instead(owner, "acquire", onlooker.acquire))
         seen_by: tuple[tuple[object, str, Callable[[_Function], _Function]], ...] = (
             (blocks, "lease_of", onlooker.lease_of),
