@@ -27,13 +27,15 @@ JOBS ?= 2
 ARGS ?=
 SEED ?= 1
 STEPS ?= 2000
+# How long processes are killed and stopped in `make test-faults`.
+FAULT_SECONDS ?= 60
 
 # uv works on this folder's .venv alone: not on an activated one, and it never fetches a Python.
 unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT UV_SYSTEM_PYTHON
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup test test-fast lint types imports examples format coverage bench demo simulate simulate-long lock clean FORCE
+.PHONY: help setup test test-fast test-faults lint types imports examples format coverage bench demo simulate simulate-long lock clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +84,10 @@ test: lint types imports examples ## every check and every test, fast ones first
 
 test-fast: $(READY) ## only the tests that are not slow, nothing else
 	@$(BIN)/pytest -n $(JOBS) -m 'not slow' $(ARGS)
+
+test-faults: $(READY) ## kill, stop, fill disks and cut the power at full size: make test-faults SEED=4711
+	@EBBGATE_FAULT_SECONDS=$(FAULT_SECONDS) EBBGATE_FAULT_ROOM=8 EBBGATE_FAULT_SEED=$(SEED) \
+	    $(BIN)/pytest -s --timeout 600 tests/faults $(ARGS)
 
 lint: $(READY) ## style and common mistakes
 	@$(BIN)/ruff check $(CODE)

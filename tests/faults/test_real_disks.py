@@ -12,6 +12,7 @@ PROLOGUE = """
 import contextlib, os, resource, signal, sys
 from pathlib import Path
 from ebbgate import Client, errors
+from tests.interface.helpers import wait_until
 url = sys.argv[1]
 path = Path(url.removeprefix("sqlite:///"))
 
@@ -23,7 +24,7 @@ def uses(client, times):
 
 FILLS = """
 client = Client(url)
-client.create_limit("db", 2)
+client.create_limit("db", 1000)  # a slot that could not be given back yet must not be in the way
 kept = client.concurrency("db", timeout_seconds=0)
 lease = kept.__enter__()
 fills()
@@ -41,18 +42,14 @@ assert not lease.lost
 held = [one.id for one in client.list_leases("db", "held")]
 assert lease.id in held
 makes_room()
-client.gate.interrupt()
+client.gate.interrupt()  # what could not be given back is tried again now
+wait_until(lambda: client.read_limit("db").held_slots == 1)
 uses(client, 300)
 kept.__exit__(None, None, None)
-client.gate.interrupt()
-for _ in range(1000):
-    if client.read_limit("db").held_slots == 0:
-        break
-    signal.sigtimedwait([], 0.01)
-assert client.read_limit("db").held_slots == 0
+wait_until(lambda: client.read_limit("db").held_slots == 0)
 client.close()
 with Client(url) as client:
-    with client.concurrency("db", occupy=2, timeout_seconds=0) as later:
+    with client.concurrency("db", occupy=1000, timeout_seconds=0) as later:
         assert later.fencing_token > lease.fencing_token
 print("well", got_in, said)
 """
