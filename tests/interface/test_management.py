@@ -1,6 +1,7 @@
 """Creating, changing and deleting limits; seeing and revoking leases."""
 
 import math
+import os
 import threading
 import uuid
 
@@ -202,6 +203,7 @@ def test_ended_leases_are_remembered_for_people(client: Client) -> None:
     ended = client.list_leases("db", "ended")
     assert ended[0].id == lease.id
     assert ended[0].why == "released"
+    assert ended[0].holder.pid == os.getpid()
     assert client.read_lease(lease.id).state == "ended"
 
 

@@ -147,7 +147,9 @@ def test_leaving_python_releases_what_is_held(client: Client, start: Start) -> N
     program.hear()
     assert program.ends() == 0
     assert client.read_limit("db").held_slots == 0
-    assert client.list_leases("db", "ended")[0].why == "released"
+    ended = client.list_leases("db", "ended")[0]
+    assert ended.why == "released"
+    assert ended.holder.pid == program.process.pid, "history names a process that is gone"
 
 
 def test_ctrl_c_while_waiting_leaves_the_queue(client: Client, start: Start) -> None:

@@ -30,7 +30,7 @@ def commit(store: EmbeddedStore, *changes: Stored) -> Version:
 
 
 def ended(store: EmbeddedStore, limit: int = 10) -> list[tuple[str, str]]:
-    return [(each.id, each.why) for each in store.recent(limit)]
+    return [(past.lease.id, past.lease.why) for past in store.recent(limit)]
 
 
 def test_recent_tells_what_ended_newest_first(store: EmbeddedStore) -> None:

@@ -208,8 +208,8 @@ class Management:
         recent = self.gate.recent()
 
         def question(book: Book, now_us: int) -> list[LeaseInfo]:
-            wanted = [lease for lease in recent if limit_id is None or limit_id in dict(lease.slots)]
-            return [lease_info(views.lease_view(book, now_us, lease)) for lease in wanted]
+            wanted = [past for past in recent if limit_id is None or limit_id in dict(past.lease.slots)]
+            return [lease_info(views.lease_view(book, now_us, lease, session)) for lease, session in wanted]
 
         return self.gate.read(question)
 

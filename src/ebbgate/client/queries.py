@@ -1,9 +1,7 @@
 """Questions about limits and leases, answered by the book of a gate in the shapes that people see."""
 
 from ebbgate.client.lease import instant
-from ebbgate.core import views
-from ebbgate.core.book import Book
-from ebbgate.core.model import SECOND, Lease
+from ebbgate.core.model import SECOND
 from ebbgate.core.views import LeaseView, LimitView
 from ebbgate.wire import HolderInfo, LeaseInfo, LimitInfo, SlotsInfo
 
@@ -57,8 +55,3 @@ def lease_info(view: LeaseView) -> LeaseInfo:
         blocked_by=list(wait.blocked_by) if wait else None,
         estimate_seconds=wait.estimate_us / SECOND if wait and wait.estimate_us is not None else None,
     )
-
-
-def ended_info(book: Book, lease: Lease) -> LeaseInfo:
-    """Return a lease out of the history, which the book has forgotten."""
-    return lease_info(views.lease_view(book, lease.ended_us, lease))

@@ -39,7 +39,9 @@ class Decision(NamedTuple):
     told: list[Told]  # what happened to leases that the command of somebody else, or time, was about
     changes: list[Stored]  # to be committed; none: the decision changed nothing
     head: Head  # as it stands after the changes
-    promoted: list[Lease]  # waiters that stand first in their line now: worth a hint, to be ready for their turn
+    promoted: list[
+        Lease
+    ]  # waiters that stand first in their line now: worth a hint, to be ready for their turn
 
 
 class Due(NamedTuple):

@@ -9,12 +9,13 @@ from ebbgate.core.model import ATTENDED_US, RETAKE_US, RETAKEABLE, SECOND, Lease
 
 def acquire(ledger: Ledger, command: Acquire) -> Outcome:
     """Grant at once, queue, or refuse; asked again, tell what became of it."""
+    refused = out_of_session(ledger, command.session, command.epoch)
+    if refused is not None:
+        return refused
     known = ledger.leases.get(command.id)
     if known is not None:
         return _asked_again(ledger, known, command)
-    refused = out_of_session(ledger, command.session, command.epoch) or _bad_duration(
-        ledger, command.duration_us
-    )
+    refused = _bad_duration(ledger, command.duration_us)
     if refused is not None:
         return refused
     lives: list[tuple[Live, int]] = []

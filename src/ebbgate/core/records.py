@@ -46,6 +46,7 @@ class Records:
         self.endings: list[tuple[int, str, str]] = []  # heap of (when, kind, id): forgotten in this order
         self._holding = 0
         self._journal: list[Callable[[], None]] = []
+        self._departed: dict[str, Session] = {}  # sessions removed by this decision: history names them
         self._touched: dict[str, Lease] = {}
         self._changed: dict[tuple[str, str], None] = {}
 
@@ -59,6 +60,7 @@ class Records:
         """Keep the last decision: it is committed, with this head."""
         self._set_head(head)
         self._journal.clear()
+        self._departed.clear()
         self._touched.clear()
         self._changed.clear()
 
@@ -76,7 +78,10 @@ class Records:
             if kind == "lease" and record_id in self._touched:
                 continue  # it changed, and was forgotten at once
             record = self._find(kind, record_id)
-            (gone if record is None else changes).append(Stored(kind, record_id, record, record is not None))
+            if record is None:
+                gone.append(Stored(kind, record_id, self._departed.get(record_id), keep=False))
+            else:
+                changes.append(Stored(kind, record_id, record))
         for lease_id, lease in self._touched.items():
             changes.append(Stored("lease", lease_id, lease, lease_id in self.leases))
         return changes + gone if gone else changes
@@ -298,8 +303,11 @@ class Records:
 
     def put_session(self, session_id: str, session: Session | None) -> None:
         """Set or remove a session."""
-        self._journal.append(partial(self._place_session, session_id, self.sessions.get(session_id)))
+        before = self.sessions.get(session_id)
+        self._journal.append(partial(self._place_session, session_id, before))
         self._changed["session", session_id] = None
+        if session is None and before is not None:
+            self._departed[session_id] = before
         self._place_session(session_id, session)
 
     def _place_session(self, session_id: str, session: Session | None) -> None:

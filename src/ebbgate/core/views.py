@@ -96,11 +96,11 @@ def _live(book: Book) -> Iterator[Lease]:
             yield book.leases[lease_id]
 
 
-def lease_view(book: Book, now_us: int, lease: Lease) -> LeaseView:
-    """Return a lease with its holder and, while it waits, why."""
+def lease_view(book: Book, now_us: int, lease: Lease, departed: Session | None = None) -> LeaseView:
+    """Return a lease with its holder and, while it waits, why; `departed` is its holder if that is gone."""
     names = tuple((book.lives[id_].limit.name, slots) for id_, slots in lease.slots if id_ in book.lives)
     wait = wait_view(book, now_us, lease) if lease.state == "waiting" else None
-    return LeaseView(lease, book.sessions.get(lease.session), names, wait)
+    return LeaseView(lease, book.sessions.get(lease.session, departed), names, wait)
 
 
 def wait_view(book: Book, now_us: int, lease: Lease) -> WaitView:

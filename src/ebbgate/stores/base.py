@@ -10,7 +10,7 @@ Known limit: a store is told rows, not fields, so a lease that changes one field
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from ebbgate.core.model import Head, Lease
+from ebbgate.core.model import Head, Lease, Session
 
 
 class Version(NamedTuple):
@@ -58,6 +58,13 @@ class Delta(NamedTuple):
     head: Head
     rows: list[Row]
     more: bool = False
+
+
+class Past(NamedTuple):
+    """A lease that is over, and the process it belonged to if that has gone since."""
+
+    lease: Lease
+    session: Session | None
 
 
 class Conflict(Exception):  # noqa: N818 - not an error: another process committed first
@@ -154,7 +161,7 @@ class EmbeddedStore(Store, Protocol):
     def moved(self, version: Version) -> bool:
         """Tell cheaply whether `version` may no longer be the newest; False is certain, True is a hint."""
 
-    def recent(self, limit: int) -> list[Lease]:
+    def recent(self, limit: int) -> list[Past]:
         """Return the leases that ended last, newest first, as far back as the log goes."""
 
     def try_lock(self) -> bool:

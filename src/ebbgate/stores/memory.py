@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Final, NamedTuple
 
-from ebbgate.core.model import Head, Lease
-from ebbgate.stores.base import EMPTY, PATIENCE_US, Conflict, Delta, Row, Snapshot, TooOld, Version
+from ebbgate.core.model import Head
+from ebbgate.stores.base import EMPTY, PATIENCE_US, Conflict, Delta, Past, Row, Snapshot, TooOld, Version
 from ebbgate.stores.history import LOG_MAX, ended_leases
 
 
@@ -106,7 +106,7 @@ class MemoryStore:
         """See `EmbeddedStore.moved`."""
         return version != self._version
 
-    def recent(self, limit: int) -> list[Lease]:
+    def recent(self, limit: int) -> list[Past]:
         """See `EmbeddedStore.recent`."""
         with self._mutex:
             log = [commit.rows for commit in self._log]

@@ -15,9 +15,20 @@ from typing import Any, Final, Literal
 import apsw
 import msgspec
 
-from ebbgate.core.model import Head, Lease
+from ebbgate.core.model import Head
 from ebbgate.errors import StoreUnavailable
-from ebbgate.stores.base import EMPTY, PATIENCE_US, Busy, Conflict, Delta, Row, Snapshot, TooOld, Version
+from ebbgate.stores.base import (
+    EMPTY,
+    PATIENCE_US,
+    Busy,
+    Conflict,
+    Delta,
+    Past,
+    Row,
+    Snapshot,
+    TooOld,
+    Version,
+)
 from ebbgate.stores.history import LOG_MAX, ended_leases
 from ebbgate.stores.sqlite_checkpoint import Checkpointer
 from ebbgate.stores.sqlite_clock import Anchor, Clocks, read_anchor, superseded
@@ -47,9 +58,7 @@ _KEEP: Final = (
 _REMOVE: Final = "DELETE FROM record WHERE kind = ? AND id = ?"
 _NEWEST: Final = "SELECT version, tag, instant_us, token, arrival FROM log ORDER BY version DESC LIMIT 1"
 _DELTA_MAX: Final = 64  # commits: some 0.5 ms to take in, during which an event loop may have to wait
-_SINCE: Final = (
-    "SELECT version, tag, instant_us, token, arrival, rows FROM log WHERE version >= ? ORDER BY version LIMIT ?"
-)
+_SINCE: Final = "SELECT version, tag, instant_us, token, arrival, rows FROM log WHERE version >= ? ORDER BY version LIMIT ?"
 
 
 class SqliteStore:
@@ -136,7 +145,7 @@ class SqliteStore:
         except Busy:
             return True
 
-    def recent(self, limit: int) -> list[Lease]:
+    def recent(self, limit: int) -> list[Past]:
         """See `EmbeddedStore.recent`."""
         return self._run(PATIENCE_US, self._recent, limit)
 
@@ -289,7 +298,7 @@ class SqliteStore:
             raise TooOld
         return None
 
-    def _recent(self, cursor: apsw.Cursor, limit: int) -> list[Lease]:
+    def _recent(self, cursor: apsw.Cursor, limit: int) -> list[Past]:
         log = cursor.connection.cursor()
         try:
             log.execute("SELECT rows FROM log ORDER BY version DESC")

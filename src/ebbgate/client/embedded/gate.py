@@ -39,7 +39,7 @@ from ebbgate.core.model import SECOND, Lease, Stored
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
 from ebbgate.errors import EbbgateError, InternalError, StoreUnavailable
-from ebbgate.stores.base import PATIENCE_US, Busy, EmbeddedStore
+from ebbgate.stores.base import PATIENCE_US, Busy, EmbeddedStore, Past
 
 T = TypeVar("T")
 
@@ -364,7 +364,7 @@ class EmbeddedGate:
             lives = [self.book.names[name] for name in names if name in self.book.names]
             return {live.limit.name: live.limit.limit for live in lives if live.limit.active}
 
-    def recent(self) -> list[Lease]:
+    def recent(self) -> list[Past]:
         """Return the leases that ended last, newest first."""
         return self.store.recent(RECENT_MAX)
 
