@@ -344,7 +344,7 @@ def _removed(facts: Facts) -> Iterator[Violation]:
             grant = facts.grants[event.lease]
             asked_us = grant.asked.when_us
             excused = grant.revoked_us <= event.when_us or facts.lost_between(asked_us, event.when_us)
-            if not excused and not facts.in_trouble(event.client, asked_us, event.when_us):
+            if not excused and not facts.in_trouble(event.client, asked_us, event.when_us, alone=True):
                 yield Violation("removed", event.when_us, "taken out of the queue", (event.lease,))
 
 

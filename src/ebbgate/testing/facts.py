@@ -308,11 +308,10 @@ class Facts:
         """Tell whether the store lost something in between."""
         return any(from_us <= lost_us <= to_us for lost_us in self.losses)
 
-    def in_trouble(self, client: str, from_us: int, to_us: int) -> bool:
-        """Tell whether a client may have been cut off at any instant in between."""
-        return any(
-            t.client in {"", client} and t.from_us <= to_us and t.to_us >= from_us for t in self.troubles
-        )
+    def in_trouble(self, client: str, from_us: int, to_us: int, *, alone: bool = False) -> bool:
+        """Tell whether a client may have been cut off at any instant in between; `alone`: it, not everybody."""
+        clients = {client} if alone else {"", client}
+        return any(t.client in clients and t.from_us <= to_us and t.to_us >= from_us for t in self.troubles)
 
 
 def _take_granted(event: h.Granted, grant: Grant) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from ebbgate.core.book import Book
 from ebbgate.core.decay import spent_slots
+from ebbgate.core.live import ALL, Group, Live
 from ebbgate.core.model import Lease, Slots
-from ebbgate.core.queue import ALL, Group, Live
 from ebbgate.testing.reference import left_outside
 
 

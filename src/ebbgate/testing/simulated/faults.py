@@ -75,7 +75,6 @@ class Faults:
         world = self.world
         self._serial += 1
         named = f"{what} {self._serial}"
-        world.access.count(what)
         world.record(h.TroubleBegan(when_us=world.kernel.now_us, client=client, what=named))
 
         def finish() -> None:
@@ -83,6 +82,13 @@ class Faults:
             world.record(h.TroubleEnded(when_us=world.kernel.now_us, client=client, what=named))
 
         self._later(after_us, finish)
+
+    def _server_trouble(self, what: str, after_us: int, end: Callable[[], None]) -> None:
+        """Note a trouble of all that may be connected to a server."""
+        clients = list(self.world.remotes)
+        self._trouble(clients[0] if clients else "", what, after_us, end)
+        for client in clients[1:]:
+            self._trouble(client, what, after_us, lambda: None)
 
     def _length_us(self) -> int:
         kernel = self.world.kernel
@@ -129,7 +135,8 @@ class Faults:
                 )
                 del session
             self._silence_server(owner)
-            self._trouble("", "server down", after_us, lambda: _ignore(world.start_server(owner.name)))
+            world.access.count("server down")
+            self._server_trouble("server down", after_us, lambda: _ignore(world.start_server(owner.name)))
             return
         world.record(h.Killed(when_us=kernel.now_us, client=owner.name))
         if isinstance(owner, RemoteProcess):
@@ -192,7 +199,8 @@ class Faults:
 
         if isinstance(owner, Server):
             self._silence_server(owner)
-            self._trouble("", "server stopped", self._length_us(), go_on)
+            world.access.count("server stopped")
+            self._server_trouble("server stopped", self._length_us(), go_on)
             return
         world.access.count("client stopped")
         world.record(h.Stopped(when_us=kernel.now_us, client=owner.name))
@@ -226,6 +234,7 @@ class Faults:
                     server.silent(remote.session, epoch)
 
             server.process.soon(miss, SILENT_US)
+        world.access.count("partition")
         self._trouble(remote.name, "partition", self._length_us(), lambda: network.mend(*ends))
 
     def _take_store_down(self) -> None:
@@ -235,6 +244,7 @@ class Faults:
         access.down = True
         self.world.kernel.note("world", "takes the store down")
         length_us = self.world.kernel.between(SECOND // 100, 20 * SECOND)
+        access.count("store down")
         self._trouble("", "store down", length_us, lambda: setattr(access, "down", False))
 
     def _step_clock(self) -> None:

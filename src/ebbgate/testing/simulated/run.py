@@ -6,18 +6,22 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Final
 
-from ebbgate.core.model import SECOND, Lease
+from ebbgate.core.model import SECOND, Lease, Limit
 from ebbgate.stores.codec import decode
 from ebbgate.testing import history as h
 from ebbgate.testing.checker import check
 from ebbgate.testing.simulated.client import Steps
 from ebbgate.testing.simulated.faults import Faults
 from ebbgate.testing.simulated.kernel import STARTED_US, Sleep
+from ebbgate.testing.simulated.operator import Known
 from ebbgate.testing.simulated.plan import Plan
 from ebbgate.testing.simulated.world import World
 
 DRAIN_US: Final = 6 * 3_600 * SECOND
 """So long may it take until everything is given back."""
+
+OPEN: Final = 20
+"""Slots of every limit in the end, so that whoever waits gets in."""
 
 
 @dataclass(slots=True)
@@ -99,11 +103,13 @@ class Run:
 
     def _reopen(self) -> Steps[None]:
         """Open every limit again, also those that somebody closes only now."""
-        operator = self.world.operator
+        world = self.world
         while True:
-            for known in list(operator.limits.values()):
-                if known.limit < 20 or not known.active:
-                    yield from operator.update(known, limit=20, active=True)
+            for stored in decode([row for row in world.access.store.rows.values() if row.kind == "limit"]):
+                limit = stored.record
+                if isinstance(limit, Limit) and (limit.limit < OPEN or not limit.active):
+                    known = Known(limit.id, limit.name, limit.limit, limit.slot_decay_per_second)
+                    yield from world.operator.update(known, limit=OPEN, active=True)
             yield Sleep(10 * SECOND)
 
     def _leases(self) -> list[Lease]:

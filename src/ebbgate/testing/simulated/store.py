@@ -101,6 +101,7 @@ class Access:
         self.crash = 0.0
         self.latency_us = (10, 500)
         self.faults: dict[str, int] = {}
+        self._cut_off: dict[str, int] = {}  # process -> until when it reaches nothing
         self.spared = ""  # the process that does not crash
         self.crashed: list[Process] = []  # by a fault of theirs at a commit; the world sees to them
 
@@ -118,7 +119,8 @@ class Access:
         if wanted.method == "clock":
             answer(self.clock(), 0)  # at once: the offset to it was measured before
             return
-        if self.down or self.kernel.happens(self.lost_request):
+        cut_off = self._cut_off.get(process.name, 0) > self.kernel.now_us
+        if self.down or cut_off or self.kernel.happens(self.lost_request):
             self.count("request to the store lost")
             if wanted.method == "commit" and not self.down and self.kernel.happens(self.late_commit):
                 self.count("commit late, after its process gave it up")
@@ -138,6 +140,8 @@ class Access:
             self._crash(process, when)
         elif self.kernel.happens(self.lost_answer):
             self.count("answer of the store lost")
+            if self.kernel.happens(0.5):  # and it stays out of reach, so that nobody knows what became of it
+                self._cut_off[process.name] = self.kernel.now_us + self.kernel.between(10_000, 3_000_000)
             answer(StoreUnavailable("simulated: the answer was lost"), delay_us)
         else:
             answer(reply, delay_us)

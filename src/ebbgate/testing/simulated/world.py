@@ -37,7 +37,9 @@ class World:
         access.spared = OPERATOR
         self.network = network = Network(kernel, access.count)
         access.latency_us = (10, 500) if plan.shape == "machine" else (200, 5_000)
-        self.history: list[h.AnyEvent] = [h.Setting(when_us=kernel.now_us, version=ebbgate.__version__)]
+        told_us = (120 if plan.message_lost > 0.02 or plan.message_late > 0.02 else 30) * SECOND
+        setting = h.Setting(when_us=kernel.now_us, version=ebbgate.__version__, told_us=told_us)
+        self.history: list[h.AnyEvent] = [setting]
         self.servers: dict[str, Server] = {}
         self.embedded: dict[str, EmbeddedProcess] = {}
         self.remotes: dict[str, RemoteProcess] = {}
