@@ -19,8 +19,8 @@ def url() -> str:
     if configured:
         return configured
     path = default_path()
-    if is_container():
-        _warn_of_private_file(path)
+    if not path.exists() and is_container():
+        _warn_of_private_file(path)  # once in the life of the file, not with every command
     return f"sqlite:///{quote(str(path))}"
 
 
