@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ebbgate import AsyncClient, Client, errors
+from ebbgate.stores.base import Busy
 from tests.interface.helpers import wait_until
 from tests.processes.conftest import Program
 
@@ -126,3 +128,26 @@ def test_tasks_keep_to_their_timeouts_too(client: Client, stopped: Program) -> N
     stopped.signal(signal.SIGCONT)
     assert stopped.hear()["token"]
     wait_until(lambda: client.read_limit("db").held_slots == 0)
+
+
+def test_a_task_that_finds_the_file_locked_has_its_command_carried_out_by_a_thread(client: Client) -> None:
+    """SQLite says busy though the turn was free: the one before gave up its turn, or never took it."""
+    store: Any = client.gate.store
+    real = store.commit
+    busy: list[bool] = []
+
+    def commit(*arguments: object, **named: object) -> object:
+        if named.get("patience_us") == 0:
+            busy.append(True)
+            raise Busy
+        return real(*arguments, **named)
+
+    store.commit = commit
+
+    async def enters() -> int:
+        async with AsyncClient(client.url).concurrency("db", timeout_seconds=5) as lease:
+            return lease.fencing_token
+
+    assert asyncio.run(enters()) > 0
+    assert busy
+    assert client.read_limit("db").held_slots == 0

@@ -137,6 +137,8 @@ class EmbeddedGate:
                 return False
             self._work(jobs, True, 0)
         except Busy:
+            for job in jobs:
+                job.done = False
             return False
         finally:
             self._mutex.release()
