@@ -3,6 +3,11 @@
 A seed shows its bug only in the world it was found in; the laws stay when the simulation changes.
 """
 
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any, TypeVar
+
 import pytest
 
 from ebbgate.client.lease import Lease
@@ -20,9 +25,15 @@ from ebbgate.core.commands import (
     Revoke,
     Tick,
 )
-from ebbgate.core.model import SECOND
+from ebbgate.core.model import SECOND, Stored
+from ebbgate.engine.engine import Engine, StoreCall
+from ebbgate.errors import StoreUnavailable
+from ebbgate.stores.base import Conflict
 from ebbgate.testing import invariants
 from ebbgate.testing.simulated.run import Run
+from ebbgate.testing.simulated.store import SimulatedStore
+
+T = TypeVar("T")
 
 T0 = 1_700_000_000_000_000
 
@@ -30,6 +41,7 @@ SEEDS = [
     (3, 2_000, "a server spun through its recovery grace"),
     (1032, 5_000, "a renewal under way while the block was left told of a loss"),
     (1061, 5_000, "what had come due was forgotten when the store's clock stepped back"),
+    (6031, 3_000, "a waiter was told that it waits when it had been let in long ago"),
     (1073, 5_000, "who inherited a patience that was over was not looked at"),
 ]
 
@@ -107,3 +119,82 @@ def test_a_lease_whose_block_was_left_while_it_was_renewed_is_not_lost() -> None
     upkeep.renewed(due, [Ended("l", "released", T0, 1)], 30 * SECOND)
     assert due == [lease]
     assert not lost
+
+
+class Lossy:
+    """A store whose answers can be lost: what was asked is done, and the asker learns nothing."""
+
+    def __init__(self) -> None:
+        self.store = SimulatedStore()
+        self.lost = 0  # so many answers to come
+
+    def run(self, steps: Generator[StoreCall, Any, T]) -> T:
+        call = next(steps)
+        while True:
+            try:
+                if call.method == "clock":
+                    call = steps.send(T0)
+                    continue
+                reply = getattr(self.store, call.method)(*call.arguments)
+            except Conflict as error:
+                reply = error
+            if self.lost:
+                self.lost -= 1
+                reply = StoreUnavailable("the answer was lost")
+            try:
+                call = steps.throw(reply) if isinstance(reply, Exception) else steps.send(reply)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]  # what the generator returns
+
+
+def engine_on(lossy: Lossy, took_in: list[str]) -> Engine:
+    def note(stored: Sequence[Stored] | None) -> None:
+        took_in.extend(entry.id for entry in stored or ())
+
+    tags = count()
+    name = str(id(took_in))
+    engine = Engine(Book(), new_tag=lambda: f"{name}-{next(tags)}", took_in=note)
+    lossy.run(engine.refresh())
+    return engine
+
+
+def test_who_was_queued_by_a_commit_whose_answer_was_lost_hears_of_its_grant() -> None:
+    lossy = Lossy()
+    mine, others = engine_on(lossy, []), engine_on(lossy, [])
+    create = PutLimit("", "create", "a", "a", None, 1)
+    lossy.run(mine.carry_out([Hello("s", 1, remembers=False), create, ask("first", "a")]))
+    waits = ask("second", "a")
+    lossy.lost = 2  # those of the commit, and of the question what became of it
+    with pytest.raises(StoreUnavailable):
+        lossy.run(mine.carry_out([waits]))
+    lossy.run(others.refresh())
+    lossy.run(others.carry_out([Release("first", "s", 1)]))
+    (outcome,) = lossy.run(mine.carry_out([waits])).outcomes
+    assert isinstance(outcome, Held)
+
+
+def test_who_was_let_in_by_a_commit_whose_answer_was_lost_hears_of_it() -> None:
+    lossy, took_in = Lossy(), list[str]()
+    mine = engine_on(lossy, took_in)
+    create = PutLimit("", "create", "a", "a", None, 1)
+    lossy.run(mine.carry_out([Hello("s", 1), create, ask("first", "a"), ask("second", "a")]))
+    lossy.lost = 2
+    with pytest.raises(StoreUnavailable):
+        lossy.run(mine.carry_out([Release("first", "s", 1)]))
+    lossy.run(mine.refresh())
+    assert "second" in took_in
+
+
+def test_a_spend_whose_answer_was_lost_is_not_spent_twice() -> None:
+    lossy = Lossy()
+    mine = engine_on(lossy, [])
+    create = PutLimit("", "create", "a", "a", None, 2, 1.0)
+    lossy.run(mine.carry_out([Hello("s", 1, remembers=False), create]))
+    spend = replace(ask("first", "a"), spend=True, wait=False)
+    lossy.lost = 2
+    with pytest.raises(StoreUnavailable):
+        lossy.run(mine.carry_out([spend]))
+    (first,) = lossy.run(mine.carry_out([spend])).outcomes
+    (second,) = lossy.run(mine.carry_out([replace(spend, id="second")])).outcomes
+    assert isinstance(first, Held)
+    assert isinstance(second, Held)

@@ -12,7 +12,17 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, NamedTuple
 
 from ebbgate.core.book import Book, Decision
-from ebbgate.core.commands import Command, Outcome, Refused, Told
+from ebbgate.core.commands import (
+    Acquire,
+    Command,
+    DeleteLimit,
+    Held,
+    Outcome,
+    Refused,
+    Release,
+    Revoke,
+    Told,
+)
 from ebbgate.core.model import Lease, Stored
 from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.base import Busy, Conflict, Delta, Row, Snapshot, TooOld, Version
@@ -137,7 +147,8 @@ class Engine:
             unsettled = self._unsettled
             yield from self._settle_commit(unsettled)
             if self.version == (unsettled.base.number + 1, unsettled.tag):
-                self._late.extend(zip(unsettled.commands, unsettled.decision.outcomes, strict=True))
+                carried_out = zip(unsettled.commands, unsettled.decision.outcomes, strict=True)
+                self._late.extend(entry for entry in carried_out if _is_told_once(*entry))
                 self._took_in(unsettled.decision.changes)  # whoever waits hears of it as of another's commit
         if self.version is None:
             yield from self._load()
@@ -220,6 +231,16 @@ class Engine:
         fresh = iter(decision.outcomes)
         outcomes = [guilty[index] if index in guilty else next(fresh) for index in range(len(commands))]
         return decision._replace(outcomes=outcomes)
+
+
+def _is_told_once(command: Command, outcome: Outcome) -> bool:
+    """Tell whether a command must not be carried out again, though its session may not be remembered.
+
+    All others are decided anew when they are asked again: by then their old outcome may not be true any more.
+    """
+    if isinstance(command, Acquire):
+        return command.spend and isinstance(outcome, Held)
+    return isinstance(command, Release | Revoke | DeleteLimit)
 
 
 def _newest(rows: Sequence[Row]) -> Sequence[Row]:
