@@ -238,3 +238,22 @@ def test_four_processes_through_five_slots_never_exceed_them(client: Client, sta
         inside += change
         most = max(most, inside)
     assert most == 5
+
+
+def test_no_thread_sleeps_through_its_turn(client: Client, start: Start) -> None:
+    """Threads of several processes take turns at listening; there is always one that does."""
+    client.create_limit("db", 2)
+    code = """
+    from concurrent.futures import ThreadPoolExecutor
+    def work(_):
+        asked = time.monotonic()
+        with concurrency("db"):
+            return time.monotonic() - asked
+    longest = 0
+    for _ in range(10):
+        with ThreadPoolExecutor(6) as pool:
+            longest = max(longest, *pool.map(work, range(40)))
+    say(longest=longest)
+    """
+    programs = [start(code) for _ in range(3)]
+    assert max(cast("float", program.hear()["longest"]) for program in programs) < 0.9

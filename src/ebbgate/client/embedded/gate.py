@@ -26,6 +26,7 @@ from ebbgate.client.embedded.thread_port import ThreadPort
 from ebbgate.client.embedded.timing import (
     ALIVE_EVERY_US,
     COMPANY_CALLS,
+    GLANCE_US,
     GIVE_BACK_US,
     RECENT_MAX,
     TURN_US,
@@ -133,7 +134,7 @@ class EmbeddedGate:
         if not self._mutex.acquire(blocking=False):
             return False
         try:
-            if not self.store.try_lock():
+            if not self.store.lock(GLANCE_US):
                 return False
             self._work(jobs, True, 0)
         except Busy:

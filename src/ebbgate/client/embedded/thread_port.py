@@ -44,24 +44,37 @@ class ThreadPort:
         woken = threading.Event()
         waiter.notify = woken.set
         clock = self._gate.clock
-        while waiter.outcome is None and (until_us is None or clock() < until_us):
-            if self._leading.acquire(blocking=False):
-                waiter.notify = self._rouser()
-                try:
-                    self._lead(waiter, until_us)
-                finally:
-                    waiter.notify = woken.set
-                    self._leading.release()
-                    for follower in self._followers[:1]:
-                        follower.set()
-            else:
-                left_us = SECOND if until_us is None else until_us - clock()
-                try:
-                    self._followers.append(woken)
-                    woken.wait(min(max(left_us, 0), SECOND) / SECOND)
-                finally:
-                    self._followers.remove(woken)
-                woken.clear()
+        try:
+            while waiter.outcome is None and (until_us is None or clock() < until_us):
+                if self._leading.acquire(blocking=False):
+                    waiter.notify = self._rouser()
+                    try:
+                        self._lead(waiter, until_us)
+                    finally:
+                        waiter.notify = woken.set
+                        self._leading.release()
+                else:
+                    self._follow(woken, until_us)
+        finally:
+            self._call_a_leader()
+
+    def _follow(self, woken: threading.Event, until_us: int | None) -> None:
+        """Sleep until told something: that the waiting is over, or that nobody leads any more."""
+        left_us = SECOND if until_us is None else until_us - self._gate.clock()
+        self._followers.append(woken)
+        try:
+            # Who left the lead before this one stood in the list could not call it: hence the second look.
+            if self._leading.locked():
+                woken.wait(min(max(left_us, 0), SECOND) / SECOND)
+        finally:
+            self._followers.remove(woken)
+        woken.clear()
+
+    def _call_a_leader(self) -> None:
+        """Wake one follower if nobody leads: whoever leaves does this, for the call may have been meant for it."""
+        if not self._leading.locked():
+            for follower in self._followers[:1]:
+                follower.set()
 
     def _rouser(self) -> Callable[[], None]:
         """Return what ends the listening of this thread; it need not tell itself."""
