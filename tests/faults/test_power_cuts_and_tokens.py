@@ -64,7 +64,7 @@ def test_no_token_is_given_twice_after_a_power_cut(
     chance = chance_of(SEED)
     known: dict[bytes, int] = {}
     for cut in cuts(operations):
-        if chance.random() < 0.6:
+        if chance.random() < 0.75 / ROOM:
             continue
         tokens = [mark for mark in cut.marks if isinstance(mark, int)]
         for image in cut.images(chance, every_max=1, samples=ROOM):
@@ -76,7 +76,7 @@ def test_no_token_is_given_twice_after_a_power_cut(
                 assert known[key], "the limit was acknowledged"
             if known[key]:
                 assert known[key] > max(tokens, default=0), f"at operation {cut.place}, seed {SEED}"
-    assert len(known) > 20
+    assert len(known) > 15
 
 
 def first_token_after(image: Image, folder: Path, machine: Machine, durability: Durability) -> int:
