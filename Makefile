@@ -126,10 +126,8 @@ demo: $(READY) ## see it work
 simulate: $(READY) ## a faulty world from one seed: make simulate SEED=4711 STEPS=2000
 	@$(BIN)/python -m ebbgate.testing.simulate --seed $(SEED) --steps $(STEPS)
 
-simulate-long: $(READY) ## a hundred seeds, each with ten times the steps
-	@for seed in $$(seq $(SEED) $$(($(SEED) + 99))); do \
-	    $(BIN)/python -m ebbgate.testing.simulate --seed $$seed --steps $$(($(STEPS) * 10)); \
-	done
+simulate-long: $(READY) ## one faulty world after the other, from SEED on, until stopped
+	@$(BIN)/python -m ebbgate.testing.simulate --seed $(SEED) --steps $$(($(STEPS) * 5)) --seeds 0 --jobs $(JOBS)
 
 lock: $(MADE) ## resolve the dependencies anew after a change of pyproject.toml
 	@$(BIN)/uv lock

@@ -6,10 +6,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ebbgate.stores.base import TooOld, Version
 from ebbgate.stores.memory import MemoryStore
 from ebbgate.stores.sqlite import SqliteStore
-from ebbgate.testing.simulation import SimulatedStore
+from ebbgate.testing.simulated.store import SimulatedStore
 from ebbgate.testing.stores import count_up
 
 KEPT = 20
@@ -43,12 +42,6 @@ class MemoryPlace:
 
 class ClosableSimulatedStore(SimulatedStore):
     """The store of the simulation with what a world never asks of it."""
-
-    def find(self, tag: str, base: Version) -> Version | None:
-        found = super().find(tag, base)
-        if found is None and self.log and self.log[0][0].number > base.number + 1:
-            raise TooOld
-        return found
 
     def clock(self) -> int:
         return 1_700_000_000_000_000

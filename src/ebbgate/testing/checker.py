@@ -25,29 +25,14 @@ that want the same. After `StoreLost`, what was granted before is not held again
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
 from ebbgate.testing import history as h
 from ebbgate.testing.facts import NEVER, Facts, Grant, LimitFacts, in_order_of_tokens, total
+from ebbgate.testing.lease_laws import SECOND, Violation, removed, renewals, starved, tokens, told_late
 
 CREDIT: Final = 0.1 + 1e-6
 """Slots that a rate may be exceeded by: the credit for lateness, and the checker's own rounding."""
-
-SECOND: Final = 1_000_000
-
-
-class Violation(NamedTuple):
-    """A promise that was not kept."""
-
-    law: str
-    when_us: int
-    what: str
-    leases: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """Say it in one line."""
-        return f"{self.when_us} {self.law}: {self.what} [{', '.join(self.leases)}]"
 
 
 def check(events: Sequence[h.AnyEvent]) -> list[Violation]:
@@ -68,11 +53,11 @@ def check(events: Sequence[h.AnyEvent]) -> list[Violation]:
         _unreturned,
         _out_of_order,
         _arrivals,
-        _starved,
-        _told_late,
-        _removed,
-        _renewals,
-        _tokens,
+        starved,
+        told_late,
+        removed,
+        renewals,
+        tokens,
         _not_zero,
     ):
         found.extend(judge(facts))
@@ -283,134 +268,3 @@ def _arrivals(facts: Facts) -> Iterator[Violation]:
                 highest = max(highest, (number, lease))
             case _:
                 pass
-
-
-def _starved(facts: Facts) -> Iterator[Violation]:
-    bound_us = facts.setting.starved_us
-    by_name: dict[str, list[Grant]] = defaultdict(list)
-    for grant in facts.grants.values():
-        for name in grant.asked.slots:
-            by_name[name].append(grant)
-    for grant in facts.grants.values():
-        from_us = grant.asked.when_us
-        to_us = min(grant.seen_us, grant.gave_up_us, grant.end_us, facts.ended_us)
-        if to_us - from_us > bound_us and not _is_excused(facts, grant, by_name, from_us, to_us):
-            waited = (to_us - from_us) / SECOND
-            yield Violation("starved", to_us, f"waited for {waited:g} s", (grant.asked.lease,))
-
-
-def _is_excused(
-    facts: Facts, grant: Grant, by_name: dict[str, list[Grant]], from_us: int, to_us: int
-) -> bool:
-    """Tell whether something else than its turn kept a waiter from getting in."""
-    if facts.in_trouble(grant.asked.client, from_us, to_us) or facts.lost_between(from_us, to_us):
-        return True
-    for name, slots in grant.asked.slots.items():
-        for limit in facts.limits.values():
-            named = name in limit.fields["name"].possible(from_us, to_us)
-            if named and limit.least(from_us, to_us) < slots:
-                return True
-        for other in by_name[name]:
-            end_us = min(other.end_us, facts.ended_us)
-            if other.seen_us > to_us or end_us < from_us:
-                continue
-            if other.asked.priority > grant.asked.priority or end_us - other.seen_us > facts.setting.long_us:
-                return True
-    return False
-
-
-def _told_late(facts: Facts) -> Iterator[Violation]:
-    """Judge by the quickest: how far the store's clock is from that of the history is not known otherwise."""
-    if facts.clock_stepped:
-        return
-    seen = [grant for grant in facts.grants.values() if grant.token >= 0]
-    offset_us = min((grant.seen_us - grant.at_us for grant in seen), default=0)
-    for grant in seen:
-        late_us = grant.seen_us - grant.at_us - offset_us
-        if late_us <= facts.setting.told_us:
-            continue
-        if not facts.in_trouble(grant.asked.client, grant.seen_us - late_us, grant.seen_us):
-            yield Violation(
-                "told",
-                grant.seen_us,
-                f"heard of its grant after {late_us / SECOND:g} s",
-                (grant.asked.lease,),
-            )
-
-
-def _removed(facts: Facts) -> Iterator[Violation]:
-    for event in facts.events:
-        if isinstance(event, h.NotGranted) and event.why == "removed":
-            grant = facts.grants[event.lease]
-            asked_us = grant.asked.when_us
-            excused = grant.revoked_us <= event.when_us or facts.lost_between(asked_us, event.when_us)
-            if not excused and not facts.in_trouble(event.client, asked_us, event.when_us, alone=True):
-                yield Violation("removed", event.when_us, "taken out of the queue", (event.lease,))
-
-
-# --- renewals and tokens
-
-
-def _renewals(facts: Facts) -> Iterator[Violation]:
-    for grant in facts.grants.values():
-        if grant.lost is None or grant.token < 0 or not grant.is_hold:
-            continue
-        lost_us, why = grant.lost
-        if facts.lost_between(grant.asked.when_us, lost_us):
-            continue
-        if min(grant.revoked_us, grant.released_us) <= lost_us:
-            continue
-        lease = grant.asked.lease
-        if why != "deadline":
-            if lost_us < grant.deadline_us:
-                left = (grant.deadline_us - lost_us) / SECOND
-                yield Violation(
-                    "renewal", lost_us, f"ended ({why}) {left:g} s before its client's deadline", (lease,)
-                )
-            continue
-        answered = [done_us for _, done_us in facts.renewals[lease] if done_us <= grant.deadline_us]
-        # Granted while its client was stopped: the countdown began before the client saw it.
-        began_us = min(grant.seen_us, grant.deadline_us - grant.asked.duration_us)
-        since_us = max([began_us, *answered])
-        if not facts.in_trouble(grant.asked.client, since_us, grant.deadline_us):
-            yield Violation(
-                "renewal", lost_us, "lost, though nothing kept its client from renewing", (lease,)
-            )
-
-
-def _tokens(facts: Facts) -> Iterator[Violation]:
-    owners: dict[int, str] = {}
-    for grant in facts.grants.values():
-        for token in grant.tokens:
-            if token > 0 and owners.setdefault(token, grant.asked.lease) != grant.asked.lease:
-                yield Violation(
-                    "token",
-                    grant.seen_us,
-                    f"token {token} was given twice",
-                    (grant.asked.lease, owners[token]),
-                )
-    granted = in_order_of_tokens(facts.grants.values())
-    for earlier, later in pairwise(granted):
-        if earlier.at_us > later.at_us and not facts.lost_between(
-            earlier.asked.when_us, max(earlier.seen_us, later.seen_us)
-        ):
-            yield Violation(
-                "token",
-                later.seen_us,
-                f"token {later.token} was granted before {earlier.token}",
-                (later.asked.lease, earlier.asked.lease),
-            )
-    highest = (0, "")
-    asked: dict[str, tuple[int, str]] = {}
-    for event in facts.events:
-        if isinstance(event, h.Asked):
-            asked[event.lease] = highest
-        elif isinstance(event, h.Granted) and event.protected:
-            if event.token <= asked[event.lease][0]:
-                yield Violation(
-                    "token",
-                    event.when_us,
-                    f"token {event.token} was given to a call that began after {highest[0]} was told",
-                    (event.lease, highest[1]),
-                )
-            highest = max(highest, (event.token, event.lease))

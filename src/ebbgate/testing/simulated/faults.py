@@ -7,7 +7,7 @@ from ebbgate.core.model import SECOND
 from ebbgate.testing import history as h
 from ebbgate.testing.simulated.embedded import EmbeddedProcess
 from ebbgate.testing.simulated.remote import RemoteProcess
-from ebbgate.testing.simulated.server import SILENT_US, Server
+from ebbgate.testing.simulated.server import SILENT_US, Peer, Server
 from ebbgate.testing.simulated.world import OPERATOR, World
 
 NOTICED_US: Final = 10 * SECOND
@@ -128,12 +128,8 @@ class Faults:
         after_us = self._length_us()
         if isinstance(owner, Server):
             del world.servers[owner.name]
-            for session, connection in owner.connections.items():
-                peer, epoch = connection
-                world.network.send(
-                    owner.process, peer.process, lambda p=peer, e=epoch: p.closed(owner, e), sure=True
-                )
-                del session
+            for peer, epoch in owner.connections.values():
+                self._hang_up_on(owner, peer, epoch)
             self._silence_server(owner)
             world.access.count("server down")
             self._server_trouble("server down", after_us, lambda: _ignore(world.start_server(owner.name)))
@@ -152,6 +148,10 @@ class Faults:
                 world.populate(start(name))
 
         self._later(after_us, replace)
+
+    def _hang_up_on(self, owner: Server, peer: Peer, epoch: int) -> None:
+        """The kernel closes a connection of a dead server."""
+        self.world.network.send(owner.process, peer.process, lambda: peer.closed(owner, epoch), sure=True)
 
     def _hang_up(self, owner: RemoteProcess) -> None:
         """The kernel closes the connection of a dead client; through a cut wire nobody hears of it."""

@@ -1,7 +1,7 @@
 """People who change limits while they are in use."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, TypedDict, Unpack
 
 from ebbgate.core.commands import Command, DeleteLimit, Done, Outcome, PutLimit, Refused, Revoke
 from ebbgate.errors import EbbgateError
@@ -10,6 +10,16 @@ from ebbgate.testing.simulated.client import Gate, Steps
 from ebbgate.testing.simulated.kernel import Sleep
 
 TRIES_MAX: Final = 40
+
+
+class Fields(TypedDict, total=False):
+    """What may be changed of a limit."""
+
+    name: str  # create
+    new_name: str
+    limit: int
+    decay: float
+    active: bool
 
 
 @dataclass(slots=True)
@@ -44,7 +54,7 @@ class Operator:
         if (yield from self._change(command, which, name=name, limit=limit, decay=decay)):
             self.limits[which] = Known(which, name, limit, decay)
 
-    def update(self, known: Known, **fields: Any) -> Steps[None]:
+    def update(self, known: Known, **fields: Unpack[Fields]) -> Steps[None]:
         """Change a limit: `limit`, `decay`, `active` or `new_name`."""
         command = PutLimit(
             self._request(),
@@ -89,7 +99,7 @@ class Operator:
         self._requests += 1
         return f"request-{self._requests}"
 
-    def _change(self, command: PutLimit | DeleteLimit, which: str, **fields: Any) -> Steps[bool]:
+    def _change(self, command: PutLimit | DeleteLimit, which: str, **fields: Unpack[Fields]) -> Steps[bool]:
         gate = self.gate
         request = command.request_id if isinstance(command, PutLimit) else self._request()
         verb = "delete" if isinstance(command, DeleteLimit) else command.mode

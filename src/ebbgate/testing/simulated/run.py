@@ -1,12 +1,12 @@
 """One run: a world, its faults, the drain at its end, and the judgement of its history."""
 
 import logging
-import time
 import traceback
 from dataclasses import dataclass, field
 from typing import Final
 
 from ebbgate.core.model import SECOND, Lease, Limit
+from ebbgate.stores.base import Row
 from ebbgate.stores.codec import decode
 from ebbgate.testing import history as h
 from ebbgate.testing.checker import check
@@ -119,7 +119,7 @@ class Run:
     def _left(self) -> bool:
         return any(b'"state":"ended"' not in (row.body or b"") for row in self._lease_rows())
 
-    def _lease_rows(self) -> list:
+    def _lease_rows(self) -> list[Row]:
         return [row for row in self.world.access.store.rows.values() if row.kind == "lease"]
 
     def _listed(self) -> tuple[dict[str, dict[str, int]], list[str]]:
@@ -135,22 +135,3 @@ class Run:
             *world.remotes.values(),
         ]:
             owner.process.bury()
-
-
-if __name__ == "__main__":
-    import sys
-
-    for seed in range(int(sys.argv[1]), int(sys.argv[2])):
-        t = time.perf_counter()
-        result = Run(seed).run(int(sys.argv[3]))
-        print(
-            seed,
-            result.steps,
-            f"{result.virtual_us / 1e6:.0f}s",
-            len(result.history),
-            sum(result.faults.values()),
-            f"{result.steps / (time.perf_counter() - t):.0f}/s",
-            result.failures[:3],
-        )
-        if result.failures and len(sys.argv) > 4:
-            print("\n".join(line[:400] for line in result.shown))

@@ -16,8 +16,9 @@ KEPT: Final = 400
 class SimulatedStore:
     """Rows in memory, with compare-and-swap; what was committed last can get lost."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, *, keep: int = KEPT) -> None:
+        """Start empty; the last `keep` commits can be told or undone."""
+        self._keep = keep
         self.version = EMPTY
         self.head = Head()
         self.rows: dict[tuple[str, str], Row] = {}
@@ -41,9 +42,9 @@ class SimulatedStore:
             else:
                 self.rows.pop((row.kind, row.id), None)
         self.version = Version(base.number + 1, tag)
-        self._log.append((self.version, head, rows, before, self.head))
+        self._log.append((self.version, head, tuple(rows), before, self.head))
         self.head = head
-        if len(self._log) > KEPT:
+        if len(self._log) > self._keep:
             self._first = self._log.pop(0)[0]
         return self.version
 

@@ -37,7 +37,7 @@ class World:
         access.spared = OPERATOR
         self.network = network = Network(kernel, access.count)
         access.latency_us = (10, 500) if plan.shape == "machine" else (200, 5_000)
-        told_us = (120 if plan.message_lost > 0.02 or plan.message_late > 0.02 else 30) * SECOND
+        told_us = (30 if plan.shape == "machine" else 120) * SECOND  # messages are lost again and again
         setting = h.Setting(when_us=kernel.now_us, version=ebbgate.__version__, told_us=told_us)
         self.history: list[h.AnyEvent] = [setting]
         self.servers: dict[str, Server] = {}
@@ -131,7 +131,7 @@ class World:
 
     def push(self, address: str) -> None:
         """Hint to whoever listens there that it should look."""
-        target = self.servers.get(address) or self.embedded.get(address)
+        target = self.servers.get(address, self.embedded.get(address))
         if target is None:
             return
         if self.kernel.happens(self.plan.hint_lost):
@@ -145,8 +145,6 @@ class World:
         kernel = self.kernel
         while not self.draining:
             yield Sleep(kernel.between(self.plan.think_us // 10, self.plan.think_us * 4))
-            if self.draining:
-                return
             terms = self._terms()
             hold_us = kernel.between(max(self.plan.hold_us // 20, 1), self.plan.hold_us * 4)
             if kernel.happens(self.plan.long_holds):
@@ -195,7 +193,7 @@ class World:
 
     def deciders(self) -> list[Decider]:
         """Return all that decide and live."""
-        owners = [*self.servers.values(), *self.embedded.values()]
+        owners: list[Server | EmbeddedProcess] = [*self.servers.values(), *self.embedded.values()]
         return [owner.decider for owner in owners if owner.process.alive]
 
     def check_books(self) -> None:
