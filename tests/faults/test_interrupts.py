@@ -98,5 +98,5 @@ def test_whoever_was_taken_along_by_an_interrupted_thread_asks_again(client: Cli
             thread.join(10)
     finally:
         threading.excepthook = hook
-    assert len(got_in) == 2, "one was interrupted, the others were not"
+    assert len(got_in) >= 2, "at most one was kept out: the interrupted one, unless it was leaving already"
     wait_until(lambda: client.read_limit("db").held_slots == 0)

@@ -26,8 +26,8 @@ from ebbgate.client.embedded.thread_port import ThreadPort
 from ebbgate.client.embedded.timing import (
     ALIVE_EVERY_US,
     COMPANY_CALLS,
-    GLANCE_US,
     GIVE_BACK_US,
+    GLANCE_US,
     RECENT_MAX,
     TURN_US,
 )

@@ -1,8 +1,7 @@
 """The other processes that share a file: how they are told something, and how their death is noticed."""
 
-import shutil
-import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from os import urandom
 from pathlib import Path
 
@@ -25,11 +24,11 @@ class Neighbours:
             StoreUnavailable: no file can be made there.
         """
         self._session = session
-        self._private = path is None
+        self._path = path
         self._boxes = 0
         self.presence = -1 if path is None else int.from_bytes(urandom(8), "big") % OFFSET_MAX
         try:
-            self._folder = wake_folder(path) if path else Path(tempfile.mkdtemp(prefix="ebbgate-"))
+            self._folder = self._make_folder()
             self._presence = (
                 Presence(path.with_name(path.name + "-presence"), self.presence) if path else None
             )
@@ -49,10 +48,22 @@ class Neighbours:
             StoreUnavailable: none can be made.
         """
         self._boxes += 1
+        name = f"{self._session[:_PREFIX]}-{self._boxes}"
         try:
-            return Mailbox(self._folder, f"{self._session[:_PREFIX]}-{self._boxes}")
+            try:
+                return Mailbox(self._folder, name)
+            except FileNotFoundError:  # whoever closed last has just removed it
+                self._folder = self._make_folder()
+                return Mailbox(self._folder, name)
         except OSError as error:
             raise _no_file(error) from error
+
+    def _make_folder(self) -> Path:
+        if self._path is not None:
+            return wake_folder(self._path)
+        import tempfile
+
+        return Path(tempfile.mkdtemp(prefix="ebbgate-"))
 
     def push(self, address: str) -> None:
         """Tell whoever listens at `address` to look."""
@@ -74,8 +85,8 @@ class Neighbours:
     def close(self) -> None:
         """Go away."""
         self.abandon()
-        if self._private:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):
+            self._folder.rmdir()  # the last one; whoever comes next makes it anew
 
     def abandon(self) -> None:
         """Close this process's copies after a fork; the parent stays present."""

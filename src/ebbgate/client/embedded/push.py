@@ -28,6 +28,8 @@ def wake_folder(store_path: Path) -> Path:
         short = blake2b(os.fsencode(store_path), digest_size=8).hexdigest()
         folder = Path(tempfile.gettempdir()) / f"ebbgate-{os.getuid()}-{short}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user")
     return folder
 
 
