@@ -42,6 +42,7 @@ SEEDS = [
     (1032, 5_000, "a renewal under way while the block was left told of a loss"),
     (1061, 5_000, "what had come due was forgotten when the store's clock stepped back"),
     (6031, 3_000, "a waiter was told that it waits when it had been let in long ago"),
+    (30050, 4_000, "a long lease ended when the store's clock ran ahead, before its renewal was due"),
     (1073, 5_000, "who inherited a patience that was over was not looked at"),
 ]
 
@@ -78,6 +79,17 @@ def test_within_the_grace_nothing_is_planned_that_a_tick_would_not_do() -> None:
     decide(book, T0 + 5 * SECOND, Tick(expire=False))
     assert book.next_due(T0 + 5 * SECOND, expire=False).at_us == -1
     assert book.next_due(T0 + 5 * SECOND).at_us == T0 + SECOND
+
+
+def test_a_decider_that_stalled_after_it_looked_expires_nothing_that_came_due_since() -> None:
+    book = book_of({"a": 1})
+    decide(book, T0, ask("l", "a"))
+    looked_us, now_us = T0 + 59 * SECOND, T0 + 70 * SECOND
+    states = []
+    for until_us in (looked_us, now_us):
+        decide(book, now_us, Tick(until_us=until_us))
+        states.append(book.leases["l"].state)
+    assert states == ["held", "ended"]
 
 
 def test_what_came_due_before_the_clock_stepped_back_stays_due() -> None:
@@ -198,3 +210,17 @@ def test_a_spend_whose_answer_was_lost_is_not_spent_twice() -> None:
     (second,) = lossy.run(mine.carry_out([replace(spend, id="second")])).outcomes
     assert isinstance(first, Held)
     assert isinstance(second, Held)
+
+
+def test_whoever_is_hurried_renews_leases_that_were_not_due() -> None:
+    """A store's clock that ran ahead may end a long lease before its renewal is due: its client is hurried."""
+    held = Held("l", 1, T0, T0 + 300 * SECOND, 1, protected=True)
+    lease = Lease(
+        held, ("a",), 300 * SECOND, clock=lambda: SECOND, sent_us=0, waited_us=0, on_loss=print, retake=True
+    )
+    upkeep = Upkeep({"l": lease}, lambda low, high: low + high)
+    assert not upkeep.due(SECOND)
+    upkeep.hurry(SECOND)
+    assert upkeep.due(SECOND) == [lease]
+    upkeep.renewed([lease], [held], SECOND)
+    assert not upkeep.due(2 * SECOND)

@@ -26,6 +26,11 @@ class Upkeep:
         self.releases: list[tuple[Release, int]] = []  # that failed, and until when they are worth retrying
         self._holding = holding
         self._uniform = uniform
+        self._hurried_us = -1  # all that was not renewed since then is due
+
+    def hurry(self, now_us: int) -> None:
+        """Have every lease renewed at once: after a new connection, or when the store's clock ran ahead."""
+        self._hurried_us = now_us
 
     def next_us(self, now_us: int) -> int:
         """Return when to look again."""
@@ -35,7 +40,7 @@ class Upkeep:
                 continue
             if not lease.lost:
                 dues.append(lease.deadline_us)  # then it is lost, and whoever holds it is told
-            due_us = planned_us(lease)
+            due_us = now_us if lease.renewed_us < self._hurried_us else planned_us(lease)
             # Late already: the last try failed. A little randomness keeps processes from retrying in step.
             dues.append(due_us if due_us > now_us else now_us + round(_RETRY_US * self._uniform(0.5, 1.0)))
         if self.releases:
@@ -47,8 +52,15 @@ class Upkeep:
         return [
             lease
             for lease in list(self._holding.values())
-            if now_us >= lease.renewed_us + lease.duration_us // 3 and _is_worth_renewing(lease)
+            if now_us >= self._due_us(lease) and _is_worth_renewing(lease)
         ]
+
+    def _due_us(self, lease: Lease) -> int:
+        return (
+            self._hurried_us
+            if lease.renewed_us < self._hurried_us
+            else lease.renewed_us + lease.duration_us // 3
+        )
 
     @staticmethod
     def renewals(due: Sequence[Lease], session: str, epoch: int) -> list[Renew]:

@@ -15,6 +15,7 @@ PRIORITY_MAX: Final = 1_000_000
 LABELS_MAX: Final = 32
 LABEL_LENGTH_MAX: Final = 200
 LIMITS_MAX: Final = 100
+FOR_EVER_US: Final = 1 << 62
 
 
 def wanted(names: str | list[str] | tuple[str, ...] | Mapping[str, int], occupy: int = 1) -> Slots:
@@ -184,6 +185,7 @@ class Tick:
     """Time has passed: carry out what is due."""
 
     expire: bool = True  # False within the recovery grace: nobody is expired or given up
+    until_us: int = FOR_EVER_US  # nor what came due after this instant: the decider may have stalled since
 
 
 Command = Hello | Away | Acquire | Renew | Release | Revoke | PutLimit | DeleteLimit | Tick

@@ -61,7 +61,7 @@ def tick(ledger: Ledger, command: Tick) -> Outcome:
     """Carry out what time alone has brought about; nothing while those concerned could not be heard."""
     if not command.expire:
         return Done("")
-    now_us = ledger.now_us
+    now_us = min(ledger.now_us, command.until_us)
     while ledger.aways and ledger.aways[0][0] <= now_us:
         due_us, session_id = heapq.heappop(ledger.aways)
         session = ledger.sessions.get(session_id)

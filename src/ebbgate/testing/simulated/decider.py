@@ -74,6 +74,9 @@ class Decider:
         self.greeted = False
         self.poll_us = POLL_US
         self.before_poll: Callable[[], Sequence[Command]] = list
+        self.stalled: Callable[[], None] = (
+            _nothing  # called after a stall, and when the store's clock ran ahead
+        )
         self.decided: Callable[[Decider], None] = _ignore  # called after every committed decision
         self.planned_us = 0  # the instant up to which the book has taken in what time brought
         self._jobs: list[Job] = []
@@ -124,6 +127,7 @@ class Decider:
             late = now_us - self._ran_us > self.poll_us + STALL_US
             if late or self.access.step_us - self._ahead_us > STALL_US:
                 self.grace.begin(self.access.clock())
+                self.stalled()
         self._ran_us = now_us
         self._ahead_us = self.access.step_us
 
@@ -160,7 +164,7 @@ class Decider:
             commands.extend(job.commands)
         now_us = self.access.clock()
         if self.book.is_tick_due(now_us):
-            commands.append(Tick(expire=self.grace.is_over(now_us)))
+            commands.append(Tick(self.grace.is_over(now_us), until_us=now_us))
         batch = yield from self.engine.carry_out(commands)
         self.greeted = True
         self.decided(self)
@@ -203,3 +207,7 @@ def _is_unknown(outcome: Outcome) -> bool:
 
 def _ignore(_decider: Decider) -> None:
     """Check nothing."""
+
+
+def _nothing() -> None:
+    """Tell nobody of a stall."""

@@ -185,7 +185,15 @@ class Faults:
 
     def _stop(self) -> None:
         owner = self._someone()
-        if owner is None or owner.process.stopped:
+        if owner is None:
+            return
+        if not isinstance(owner, RemoteProcess) and self.world.kernel.happens(0.5):
+            self.world.access.ambush[owner.name] = lambda: self._stop_now(owner)
+        else:
+            self._stop_now(owner)
+
+    def _stop_now(self, owner: Owner) -> None:
+        if owner.process.stopped or not owner.process.alive or self.world.draining:
             return
         world, kernel, process = self.world, self.world.kernel, owner.process
         process.stop()
@@ -248,9 +256,19 @@ class Faults:
         self._trouble("", "store down", length_us, lambda: setattr(access, "down", False))
 
     def _step_clock(self) -> None:
+        servers = list(self.world.servers.values())
+        if servers and self.world.kernel.happens(0.5):
+            server = self.world.kernel.random.choice(servers)
+            self.world.access.ambush[server.name] = self._step_clock_now
+        else:
+            self._step_clock_now()
+
+    def _step_clock_now(self) -> None:
+        if self.world.draining:
+            return
         access, kernel = self.world.access, self.world.kernel
         forward = kernel.happens(0.5)
-        far = kernel.between(SECOND + SECOND // 10, 60 * SECOND) if kernel.happens(0.5) else 0
+        far = kernel.between(SECOND + SECOND // 10, 200 * SECOND) if kernel.happens(0.5) else 0
         by_us = far or kernel.between(1_000, SECOND // 5)
         by_us = by_us if forward else -by_us
         access.step_us += by_us

@@ -96,6 +96,7 @@ class RemoteProcess:
             yield Until(self._line, kernel.now_us + GREET_US)
             if self._is_welcome():
                 self._connected = True
+                self.hurry()
                 for number in list(self._pending):
                     self._send(number)
             else:
@@ -122,6 +123,11 @@ class RemoteProcess:
             self._line.ring()
             # The server may not know: to it this connection falls silent.
             server.process.soon(lambda: server.silent(self.session, epoch), SILENT_US)
+
+    def hurry(self) -> None:
+        """See `Peer`."""
+        self.upkeep.hurry(self.clock())
+        self.renew.ring()
 
     def notice_silence(self, server: Server, epoch: int) -> None:
         """Nothing was heard for long: close the connection, and open another."""

@@ -53,6 +53,9 @@ class Peer(Protocol):
     def closed(self, server: "Server", epoch: int) -> None:
         """Hear that the connection is closed."""
 
+    def hurry(self) -> None:
+        """Hear that every lease should be renewed now."""
+
 
 class Reply(NamedTuple):
     """What became of one request."""
@@ -89,6 +92,7 @@ class Server:
             serves=True,
         )
         self.decider.grace.begin(host.access.clock())
+        self.decider.stalled = self._hurry
         self.process.start(self.decider.run())
         self.process.start(self._miss_absent())
 
@@ -103,6 +107,11 @@ class Server:
         ]
         if absent:
             self.decider.submit(Job(absent))
+
+    def _hurry(self) -> None:
+        """The store's clock ran ahead: a lease may end, by it, long before its next renewal is due."""
+        for peer, _ in self.connections.values():
+            self.host.network.send(self.process, peer.process, peer.hurry, sure=True)
 
     # --- what arrives
 

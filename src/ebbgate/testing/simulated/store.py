@@ -1,6 +1,6 @@
 """The store of a simulated world: every promise of `Store`, an unreliable way there, and a past to fall back to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ebbgate.core.model import Head
@@ -102,6 +102,7 @@ class Access:
         self.crash = 0.0
         self.latency_us = (10, 500)
         self.faults: dict[str, int] = {}
+        self.ambush: dict[str, Callable[[], None]] = {}  # what happens when this process commits next
         self._cut_off: dict[str, int] = {}  # process -> until when it reaches nothing
         self.spared = ""  # the process that does not crash
         self.crashed: list[Process] = []  # by a fault of theirs at a commit; the world sees to them
@@ -120,6 +121,8 @@ class Access:
         if wanted.method == "clock":
             answer(self.clock(), 0)  # at once: the offset to it was measured before
             return
+        if wanted.method == "commit" and (ambush := self.ambush.pop(process.name, None)) is not None:
+            ambush()
         cut_off = self._cut_off.get(process.name, 0) > self.kernel.now_us
         if self.down or cut_off or self.kernel.happens(self.lost_request):
             self.count("request to the store lost")
