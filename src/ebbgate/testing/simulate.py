@@ -7,6 +7,7 @@ same seed is another world in another version, so that one is refused rather tha
 import argparse
 import hashlib
 import itertools
+import signal
 import sys
 import time
 from collections import Counter
@@ -156,10 +157,15 @@ class _Tally:
             print(self.line(), flush=True)
 
 
+def _leave_stopping_to_the_parent() -> None:
+    """Ctrl-C goes to the whole group of processes; one of them answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _many(seeds: Iterator[int], steps: int, jobs: int) -> int:
     tally = _Tally()
     try:
-        with ProcessPoolExecutor(jobs) as pool:
+        with ProcessPoolExecutor(jobs, initializer=_leave_stopping_to_the_parent) as pool:
             try:
                 running = {pool.submit(run, seed, steps) for seed in itertools.islice(seeds, 2 * jobs)}
                 while running:
