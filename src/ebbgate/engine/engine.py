@@ -44,6 +44,9 @@ Steps = Generator[StoreCall, Reply, None]
 
 _CLOCK: Final = StoreCall("clock", ())
 
+LATE_MAX: Final = 1_000
+"""How many outcomes of lost answers are kept for those who ask again; some never do."""
+
 
 class Batch(NamedTuple):
     """What became of one batch of commands."""
@@ -149,6 +152,7 @@ class Engine:
             if self.version == (unsettled.base.number + 1, unsettled.tag):
                 carried_out = zip(unsettled.commands, unsettled.decision.outcomes, strict=True)
                 self._late.extend(entry for entry in carried_out if _is_told_once(*entry))
+                del self._late[:-LATE_MAX]
                 self._took_in(unsettled.decision.changes)  # whoever waits hears of it as of another's commit
         if self.version is None:
             yield from self._load()
