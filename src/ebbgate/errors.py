@@ -137,7 +137,9 @@ class AcquireTimeout(ConcurrencySlotAcquisitionError, TimeoutError):
         self.names, self.timeout_seconds = tuple(names), timeout_seconds
         listed = ", ".join(repr(name) for name in self.names)
         first = self.names[0] if self.names else "NAME"
-        when = f"within {timeout_seconds:g} second(s)" if timeout_seconds else "now, and timeout_seconds=0 does not wait"
+        when = "now, and timeout_seconds=0 does not wait"
+        if timeout_seconds:
+            when = f"within {timeout_seconds:g} second(s)"
         super().__init__(
             f"no slot is free on {listed} {when}; see who holds it: ebbgate lease ls --limit {first!r}"
         )

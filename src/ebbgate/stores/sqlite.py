@@ -58,7 +58,10 @@ _KEEP: Final = (
 _REMOVE: Final = "DELETE FROM record WHERE kind = ? AND id = ?"
 _NEWEST: Final = "SELECT version, tag, instant_us, token, arrival FROM log ORDER BY version DESC LIMIT 1"
 _DELTA_MAX: Final = 64  # commits: some 0.5 ms to take in, during which an event loop may have to wait
-_SINCE: Final = "SELECT version, tag, instant_us, token, arrival, rows FROM log WHERE version >= ? ORDER BY version LIMIT ?"
+_SINCE: Final = (
+    "SELECT version, tag, instant_us, token, arrival, rows FROM log "
+    "WHERE version >= ? ORDER BY version LIMIT ?"
+)
 
 
 class SqliteStore:
