@@ -28,6 +28,8 @@ LANGUAGES = {"python", "console", "text"}
 # Commands that a page shows and that are not run here: command -> why.
 NOT_RUN = {
     "make demo": "tests/cli/test_demo.py runs it",
+    "make simulate SEED=4711 STEPS=2000": "tests/simulation runs what it runs",
+    "make simulate-long": "it runs until it is stopped",
     "make test": "it runs these tests",
     "pip install .": "the package is installed where the tests run, and a network is not needed for them",
 }
