@@ -89,6 +89,11 @@ test-faults: $(READY) ## kill, stop, fill disks and cut the power at full size: 
 	@EBBGATE_FAULT_SECONDS=$(FAULT_SECONDS) EBBGATE_FAULT_ROOM=8 EBBGATE_FAULT_SEED=$(SEED) \
 	    $(BIN)/pytest -s --timeout 600 tests/faults $(ARGS)
 
+.PHONY: mutants
+mutants: $(READY) ## plant bugs and say how each is caught: by everything that watches, then by the history checker alone
+	@$(BIN)/python -m tests.mutants.hunt $(ARGS)
+	@$(BIN)/python -O -m tests.mutants.hunt --alone $(ARGS)
+
 lint: $(READY) ## style and common mistakes
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
