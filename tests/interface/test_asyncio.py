@@ -193,3 +193,14 @@ async def test_an_event_loop_can_end_and_another_begin(url: str) -> None:
     for _ in range(2):
         await asyncio.to_thread(asyncio.run, contend())
     assert client.read_limit("db").held_slots == 0
+
+
+async def test_a_spend_that_waits_is_asked_once(client: Client) -> None:
+    """Asked again after its grant, it would be a second one, for which nobody waits."""
+    client.create_limit("api", 5, slot_decay_per_second=2000.0)
+    begun = time.monotonic()
+    await asyncio.gather(*[rate_limit("api") for _ in range(300)])
+    assert client.read_limit("api").waiting == 0
+    assert time.monotonic() - begun < 5
+    tokens = [lease.fencing_token for lease in client.list_leases("api", "ended")]
+    assert len(tokens) == len(set(tokens)) == 300

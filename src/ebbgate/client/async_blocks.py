@@ -17,7 +17,7 @@ from ebbgate.client.embedded.jobs import Job
 from ebbgate.client.embedded.loop_port import LoopPort
 from ebbgate.client.embedded.loop_turn import LoopTurn
 from ebbgate.client.embedded.timing import GIVE_BACK_US, patience_of
-from ebbgate.client.flows import Ask, Flow, GiveBack, Listen, Pause, Sizes, Wait, acquire
+from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, Sizes, Wait, acquire
 from ebbgate.client.ids import new_id
 from ebbgate.client.lease import Lease
 from ebbgate.client.terms import Terms
@@ -37,11 +37,6 @@ _turns: Final[dict[tuple[asyncio.AbstractEventLoop, str], LoopTurn]] = {}
 _openings: Final["weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[None]]]"] = (
     weakref.WeakKeyDictionary()
 )
-
-
-def port_of(gate: "EmbeddedGate") -> LoopPort | None:
-    """Return where the tasks of the running loop wait, if any has waited yet."""
-    return _ports.get((asyncio.get_running_loop(), gate.session))
 
 
 def turn_of(gate: "EmbeddedGate") -> LoopTurn:
@@ -87,7 +82,7 @@ class _Driver:
             result: T = stop.value
             return result
 
-    async def _carry_out(self, want: Ask | Wait | GiveBack | Listen | Sizes | Pause) -> object:
+    async def _carry_out(self, want: Ask | Wait | GiveBack | Sizes | Pause) -> object:
         gate = self._gate
         if isinstance(want, Ask):
             return await self._ask(want)
@@ -98,8 +93,6 @@ class _Driver:
         if isinstance(want, GiveBack):
             await self._give_back(want.command)
             return None
-        if isinstance(want, Listen):
-            return open_port(gate).address
         if isinstance(want, Sizes):
             return gate.sizes(want.names)
         await asyncio.sleep(want.duration_us / 1_000_000)
@@ -173,8 +166,7 @@ class AsyncBlock:
         try:
             gate = await _opened(self._client)
             started_us = gate.clock()
-            port = port_of(gate)
-            place = blocks.place_of(gate, new_id(), port.address if port else "")
+            place = blocks.place_of(gate, new_id(), open_port(gate).address)
             held = await _Driver(gate).run(acquire(terms, place))
         except (StoreUnavailable, ServerUnavailable) as error:
             if not terms.run_unprotected:
@@ -241,8 +233,7 @@ async def spend(client: Callable[[], Client], terms: Terms) -> None:
         return
     try:
         gate = await _opened(client)
-        port = port_of(gate)
-        place = blocks.place_of(gate, new_id(), port.address if port else "")
+        place = blocks.place_of(gate, new_id(), open_port(gate).address)
         held = await _Driver(gate).run(acquire(terms, place))
     except (StoreUnavailable, ServerUnavailable) as error:
         if not terms.run_unprotected:

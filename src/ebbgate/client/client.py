@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ebbgate.client import blocks
 from ebbgate.client.embedded.timing import patience_of
-from ebbgate.client.flows import Ask, Flow, GiveBack, Listen, Pause, Sizes, Wait, acquire
+from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, Sizes, Wait, acquire
 from ebbgate.client.ids import new_id
 from ebbgate.client.lease import Lease
 from ebbgate.client.management import Management
@@ -51,8 +51,6 @@ def run(flow: Flow[T], gate: "EmbeddedGate") -> T:
                         gate.forget(waiter)
                     gate.give_back(want.command)
                     reply = None
-                elif isinstance(want, Listen):
-                    reply = gate.threads.address
                 elif isinstance(want, Sizes):
                     reply = gate.sizes(want.names)
                 else:
@@ -91,7 +89,7 @@ class Block:
         try:
             gate = self._client().gate
             started_us = gate.clock()
-            held = run(acquire(terms, blocks.place_of(gate, new_id(), gate.wake)), gate)
+            held = run(acquire(terms, blocks.place_of(gate, new_id(), gate.threads.address)), gate)
         except (StoreUnavailable, ServerUnavailable) as error:
             if not terms.run_unprotected:
                 raise
@@ -204,7 +202,7 @@ def spend(client: Callable[[], Client], terms: Terms) -> None:
         return
     try:
         gate = client().gate
-        held = run(acquire(terms, blocks.place_of(gate, new_id(), gate.wake)), gate)
+        held = run(acquire(terms, blocks.place_of(gate, new_id(), gate.threads.address)), gate)
     except (StoreUnavailable, ServerUnavailable) as error:
         if not terms.run_unprotected:
             raise

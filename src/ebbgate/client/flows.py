@@ -1,13 +1,12 @@
 """The stories a client tells: acquire and wait, release, change a limit. No I/O: a driver carries it.
 
-A flow is a generator. It yields what it wants (`Ask`, `GiveBack`, `Wait`, `Listen`, `Pause`) and is resumed with the
+A flow is a generator. It yields what it wants (`Ask`, `GiveBack`, `Wait`, `Pause`) and is resumed with the
 answer, or with the exception that ended the waiting: a cancellation, a signal. Whatever it has asked for by
 then, it gives back before that exception goes on.
 """
 
 import warnings
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
 
 from ebbgate.client.problems import error_from
@@ -51,10 +50,6 @@ class Wait(NamedTuple):
     until_us: int | None  # by the local clock
 
 
-class Listen(NamedTuple):
-    """Return the address at which this caller can be told; the reply is text, "" for none."""
-
-
 class Sizes(NamedTuple):
     """Return the number of slots of each of these limits; the reply is a mapping of name to slots."""
 
@@ -68,7 +63,7 @@ class Pause(NamedTuple):
 
 
 # The reply to each of these has another type, so a flow's send type cannot be narrower.
-Flow = Generator[Ask | GiveBack | Wait | Listen | Sizes | Pause, Any, T]
+Flow = Generator[Ask | GiveBack | Wait | Sizes | Pause, Any, T]
 
 
 class Place(NamedTuple):
@@ -77,7 +72,7 @@ class Place(NamedTuple):
     session: str
     epoch: int
     lease_id: str  # fresh, random
-    wake: str  # where this caller can be told already; "": ask `Listen` when it has to wait
+    wake: str  # where this caller is told what becomes of it; "": nowhere
     clock: Callable[[], int]  # local, monotonic, microseconds
     connect_timeout_us: Callable[[], int]  # asked only where nothing answers
     own: Mapping[str, int]  # slots that this caller's own thread or task chain holds already, by name
@@ -101,10 +96,6 @@ def acquire(terms: Terms, place: Place) -> Flow[Held]:
     )  # fmt: skip
     try:
         outcome: Outcome | Gone | None = yield from _asked(command, until_us, place)
-        if isinstance(outcome, Waiting) and not command.wake:
-            command = replace(command, wake=(yield Listen()))
-            if command.wake:
-                outcome = yield from _asked(command, until_us, place)
         if place.own and isinstance(outcome, Waiting):
             yield from _warn_if_nested(terms, place.own)
         while isinstance(outcome, Waiting | Gone):

@@ -234,7 +234,7 @@ class SqliteStore:
 
     def _newest_of(self, cursor: apsw.Cursor) -> Version:
         seen = cursor.execute("PRAGMA data_version").get
-        newest: Any = cursor.execute(_NEWEST).fetchone()
+        newest: Any = _row(cursor.execute(_NEWEST))
         if newest is None:
             raise self._corrupt("its log is empty")
         self._look(cursor, seen, newest)
@@ -243,7 +243,7 @@ class SqliteStore:
     def _load(self, cursor: apsw.Cursor) -> Snapshot:
         with cursor.connection:  # one transaction: version and rows are of one instant
             version = self._newest_of(cursor)
-            newest: Any = cursor.execute(_NEWEST).fetchone()
+            newest: Any = _row(cursor.execute(_NEWEST))
             rows = [
                 Row(kind, record_id, body.encode())
                 for kind, record_id, body in cursor.execute("SELECT kind, id, body FROM record")
@@ -290,10 +290,12 @@ class SqliteStore:
 
     def _find(self, cursor: apsw.Cursor, tag: str, base: Version) -> Version | None:
         made = Version(base.number + 1, tag)
-        row: Any = cursor.execute(
-            "SELECT (SELECT min(version) FROM log), EXISTS (SELECT 1 FROM log WHERE version = ? AND tag = ?)",
-            made,
-        ).fetchone()
+        row = _row(
+            cursor.execute(
+                "SELECT (SELECT min(version) FROM log), EXISTS (SELECT 1 FROM log WHERE version = ? AND tag = ?)",
+                made,
+            )
+        )
         oldest, found = row
         if found:
             return made
@@ -308,3 +310,9 @@ class SqliteStore:
             return ended_leases((self._rows_of(rows) for (rows,) in log), limit)
         finally:
             log.close()
+
+
+def _row(cursor: apsw.Cursor) -> Any:  # noqa: ANN401 - SQLite's values; what they are is known where they are used
+    """Return the first row, and leave no statement open: that would hold the next read at this one's snapshot."""
+    rows: list[Any] = cursor.fetchall()
+    return rows[0] if rows else None

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apsw
 
@@ -116,14 +116,14 @@ def _set_anchor(cursor: apsw.Cursor, boot: str, clocks: Clocks) -> None:
 
 
 def _find(cursor: apsw.Cursor, boot: str, path: Path) -> Anchor | None:
-    row = cursor.execute(
+    row: list[Any] = cursor.execute(
         "SELECT number, wall_us - monotonic_us, version, (SELECT max(number) FROM boot) "
         "FROM boot WHERE id = ?",
         (boot,),
-    ).fetchone()
-    if row is None:
+    ).fetchall()
+    if not row:
         return None
-    number, ahead_us, version, newest = row
+    number, ahead_us, version, newest = row[0]
     if number != newest:
         raise superseded(path)
     return Anchor(number, ahead_us, version)

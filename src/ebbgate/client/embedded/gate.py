@@ -302,11 +302,6 @@ class EmbeddedGate:
                     self._threads = ThreadPort(self)
         return self._threads
 
-    @property
-    def wake(self) -> str:
-        """Where waiting threads of this process are told; "" as long as none has waited."""
-        return self._threads.address if self._threads is not None else ""
-
     def wait(self, waiter: Waiter, until_us: int | None) -> None:
         """Return when `waiter` has its outcome, or at `until_us` by the local clock."""
         self.threads.wait(waiter, until_us)

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from ebbgate.client.embedded.hearing import Hearing
 from ebbgate.client.embedded.timing import GIVE_BACK_US
-from ebbgate.client.flows import Ask, Flow, GiveBack, Listen, Pause, Place, Sizes, Wait, acquire
+from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, Place, Sizes, Wait, acquire
 from ebbgate.client.lease import Lease
 from ebbgate.client.renewal import Upkeep
 from ebbgate.client.terms import Terms
@@ -58,10 +58,7 @@ class Gate(Protocol):
         """Return the true instant at which the local clock shows this."""
 
     def wake(self) -> str:
-        """Return where waiting callers can be told; "" when `listen` must be asked."""
-
-    def listen(self) -> str:
-        """Return the same for a caller that has to wait."""
+        """Return where waiting callers can be told."""
 
     def call(
         self, commands: Sequence[Command], waiter: Waiter | None, until_us: int | None
@@ -145,8 +142,6 @@ class _Driver:
                     gate.hearing.waiters.pop(self.waiter.lease_id, None)
                 yield from give_back(gate, command)
                 return None
-            case Listen():
-                return gate.listen()
             case Sizes(names=names):
                 return gate.sizes(names)
             case Pause(duration_us=duration_us):

@@ -105,10 +105,6 @@ class EmbeddedProcess:
 
     def wake(self) -> str:
         """Return where waiting callers can be told."""
-        return self.name if self.hearing.waiters else ""
-
-    def listen(self) -> str:
-        """Return the same for a caller that has to wait."""
         return self.name
 
     def call(

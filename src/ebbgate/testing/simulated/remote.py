@@ -231,10 +231,6 @@ class RemoteProcess:
         """Return something: the server puts its own address there."""
         return "connection"
 
-    def listen(self) -> str:
-        """See `wake`."""
-        return "connection"
-
     def sizes(self, names: tuple[str, ...]) -> dict[str, int]:
         """Return nothing: nobody here warns of nested waits."""
         del names
