@@ -27,7 +27,6 @@ from ebbgate.client.embedded.timing import (
     ALIVE_EVERY_US,
     COMPANY_CALLS,
     GIVE_BACK_US,
-    GLANCE_US,
     RECENT_MAX,
     TURN_US,
 )
@@ -134,7 +133,7 @@ class EmbeddedGate:
         if not self._mutex.acquire(blocking=False):
             return False
         try:
-            if not self.store.lock(GLANCE_US):
+            if not self.store.try_lock():
                 return False
             self._work(jobs, True, 0)
         except Busy:

@@ -7,9 +7,6 @@ from ebbgate.stores.base import PATIENCE_US
 TURN_US: Final = 50_000
 """The longest wait for the other processes' turns; then this one goes ahead without its own."""
 
-GLANCE_US: Final = 200
-"""How long an event loop waits for another process's turn to end; a thread to wait in takes as long to begin."""
-
 GIVE_BACK_US: Final = 100_000
 """The longest that leaving a block waits for its release."""
 
