@@ -82,6 +82,7 @@ def test_a_killed_waiter_keeps_nobody_behind_it_waiting(client: Client, start: S
     assert cast("float", second.hear()["at"]) - left < 0.5
 
 
+@pytest.mark.slow
 def test_a_slot_is_handed_over_by_push_long_before_any_poll(client: Client, start: Start) -> None:
     """The median of many hand-overs between processes is a matter of a millisecond."""
     client.create_limit("db", 1)
@@ -192,6 +193,7 @@ def test_a_forked_child_owns_nothing_and_starts_anew(client: Client, start: Star
     assert program.ends() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_every_way_of_multiprocessing_shares_the_limit(client: Client, start: Start, method: str) -> None:
     """Started after the parent has used it already."""
@@ -240,6 +242,7 @@ def test_four_processes_through_five_slots_never_exceed_them(client: Client, sta
     assert most == 5
 
 
+@pytest.mark.slow
 def test_no_thread_sleeps_through_its_turn(client: Client, start: Start) -> None:
     """Threads of several processes take turns at listening; there is always one that does."""
     client.create_limit("db", 2)

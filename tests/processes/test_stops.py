@@ -3,9 +3,13 @@
 import signal
 from typing import cast
 
+import pytest
+
 from ebbgate import Client
 from tests.interface.helpers import wait_for_waiters
 from tests.processes.conftest import Start
+
+pytestmark = pytest.mark.slow
 
 HOLDER = """
 import warnings
