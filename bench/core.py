@@ -26,7 +26,7 @@ class Desk:
         self.book = Book()
         self.now_us = T0
         self.made = 0
-        self.do(Hello(SESSION, 1, "here", 1, remembers=False))
+        self.do(Hello(SESSION, 1, "here", 1, remembers="nothing"))
 
     def limit(self, name: str, slots: int) -> None:
         """Make a limit."""

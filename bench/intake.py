@@ -33,7 +33,7 @@ def take_in(task: Task, start: Start) -> Result:
     (writer, reader), (source, target) = engines, stores
     for engine, its_store in zip(engines, stores, strict=True):
         drive(engine.refresh(), its_store)
-    drive(writer.carry_out([Hello(SESSION, 1, "here", 1, remembers=False)]), source)
+    drive(writer.carry_out([Hello(SESSION, 1, "here", 1, remembers="nothing")]), source)
     commits, burst = task["commits"], task["burst"]
     start()
     spent_ns = 0

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -31,6 +31,7 @@ from ebbgate.core.model import (
     ManagementRequest,
     Meter,
     Record,
+    Remembers,
     Session,
     Settings,
     Stored,
@@ -40,6 +41,8 @@ from ebbgate.testing.reference import ReferenceBook
 
 T0 = 1_700_000_000_000_000
 MINUTE = 60 * SECOND
+
+REMEMBERS: Mapping[str, Remembers] = {"s": "everything", "t": "nothing", "u": "spends"}
 
 
 def limit_id(number: int) -> str:
@@ -296,7 +299,8 @@ class Dice:
     def command(self, world: World) -> Command:
         gone = [name for name in ("s", "t", "u") if name not in world.reference.sessions]
         if gone and self.r.random() < 0.5:
-            return Hello(self.r.choice(gone), 1, remembers=gone[0] != "t")
+            name = self.r.choice(gone)
+            return Hello(name, 1, remembers=REMEMBERS[name])
         choose = self.r.choices(
             (self.acquire, self.release, self.put, self.renew, self.hello, self.away, self.delete,
              self.revoke,
@@ -362,7 +366,7 @@ class Dice:
     def hello(self, world: World) -> Command:
         session = self.session()
         return Hello(
-            session, self.epoch(world, session), remembers=session != "t", wake=self.r.choice(("", "v"))
+            session, self.epoch(world, session), remembers=REMEMBERS[session], wake=self.r.choice(("", "v"))
         )
 
     def away(self, world: World) -> Command:
@@ -420,7 +424,7 @@ def run_history(seed: int, steps: int, settings: Settings) -> World:
     dice = Dice(random.Random(seed))
     world = World(settings)
     r = dice.r
-    world.step([Hello("s", 1), Hello("t", 1, remembers=False), Hello("u", 1)])
+    world.step([Hello(name, 1, remembers=remembers) for name, remembers in REMEMBERS.items()])
     for _ in range(2):
         world.step([dice.put(world)])
     for _ in range(steps):

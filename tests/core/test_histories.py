@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from ebbgate.core.commands import Hello, PutLimit
 from ebbgate.core.model import SECOND, Settings
-from tests.core.support import Dice, World, run_history
+from tests.core.support import REMEMBERS, Dice, World, run_history
 
 BOOKS = 3
 books = st.integers(0, BOOKS - 1)
@@ -22,7 +22,7 @@ class Histories(RuleBasedStateMachine):
     @initialize(patience=st.sampled_from([2, 30, 1_000_000]), source=chance)
     def begin(self, patience: int, source: random.Random) -> None:
         self.world = World(Settings(patience_us=patience * SECOND), books=BOOKS)
-        self.world.step([Hello("s", 1), Hello("t", 1, remembers=False), Hello("u", 1)])
+        self.world.step([Hello(name, 1, remembers=remembers) for name, remembers in REMEMBERS.items()])
         for _ in range(3):
             self.world.step([Dice(source).put(self.world)])
 

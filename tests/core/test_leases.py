@@ -366,7 +366,7 @@ def test_ended_ids_are_remembered_for_a_minute(desk: Desk) -> None:
 
 def test_where_no_duplicate_can_arrive_nothing_is_remembered() -> None:
     desk = Desk()
-    desk.decide(Hello("s", 2, remembers=False))
+    desk.decide(Hello("s", 2, remembers="nothing"))
     desk.decide(Hello("s", 1))
     desk.limit("a")
     desk.limit("r", 1, decay=1.0)

@@ -175,7 +175,7 @@ def test_who_was_queued_by_a_commit_whose_answer_was_lost_hears_of_its_grant() -
     lossy = Lossy()
     mine, others = engine_on(lossy, []), engine_on(lossy, [])
     create = PutLimit("", "create", "a", "a", None, 1)
-    lossy.run(mine.carry_out([Hello("s", 1, remembers=False), create, ask("first", "a")]))
+    lossy.run(mine.carry_out([Hello("s", 1, remembers="nothing"), create, ask("first", "a")]))
     waits = ask("second", "a")
     lossy.lost = 2  # those of the commit, and of the question what became of it
     with pytest.raises(StoreUnavailable):
@@ -202,7 +202,7 @@ def test_a_spend_whose_answer_was_lost_is_not_spent_twice() -> None:
     lossy = Lossy()
     mine = engine_on(lossy, [])
     create = PutLimit("", "create", "a", "a", None, 2, 1.0)
-    lossy.run(mine.carry_out([Hello("s", 1, remembers=False), create]))
+    lossy.run(mine.carry_out([Hello("s", 1, remembers="nothing"), create]))
     spend = replace(ask("first", "a"), spend=True, wait=False)
     lossy.lost = 2
     with pytest.raises(StoreUnavailable):

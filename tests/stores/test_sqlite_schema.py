@@ -95,7 +95,7 @@ def test_people_can_read_the_tables(path: Path) -> None:
     held.state, held.at_us, held.expires_us = "held", 0, 1_800_000_000_000_000
     changes = [
         Stored("limit", "l", Limit("l", "db", 3, 0.5, True, "the big one", 0, 0)),
-        Stored("session", "s", Session("s", 1, "here", 4711, {"team": "a"}, -1, "", False)),
+        Stored("session", "s", Session("s", 1, "here", 4711, {"team": "a"}, -1, "", "nothing")),
         Stored("lease", "h", held),
         Stored("lease", "w", waiting),
     ]

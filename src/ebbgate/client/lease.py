@@ -4,22 +4,17 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from ebbgate.core.commands import Held
 from ebbgate.core.model import RETAKEABLE, SECOND
 from ebbgate.errors import LeaseLost, LeaseLostWarning
+from ebbgate.wire.showing import instant
 
 _log: Final = logging.getLogger("ebbgate")
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SAFETY_US: Final = 100_000  # beside 1 %: the client stops first
-
-
-def instant(us: int) -> datetime:
-    """Return an instant of a store, in microseconds since 1970, as people read it."""
-    return _EPOCH + timedelta(microseconds=us)
 
 
 class Lease:

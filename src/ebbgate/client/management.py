@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Final, Self
 from ebbgate import settings
 from ebbgate.client.connect import close_gate, gate_for, gate_if_open
 from ebbgate.client.problems import error_from
-from ebbgate.client.queries import lease_info, limit_info
 from ebbgate.core import views
 from ebbgate.core.book import Book
 from ebbgate.core.commands import Command, DeleteLimit, Done, PutLimit, Refused, Revoke
 from ebbgate.core.decay import parse_rate
 from ebbgate.errors import InvalidRequest, LeaseNotFound, LimitNotFound
 from ebbgate.wire import LeaseInfo, LimitInfo
+from ebbgate.wire.showing import lease_info, limit_info
 
 if TYPE_CHECKING:
     from ebbgate.client.embedded.gate import EmbeddedGate

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from ebbgate.core.limits import LIMIT_MAX, check_name
-from ebbgate.core.model import Slots, Why
+from ebbgate.core.model import Remembers, Slots, Why
 from ebbgate.errors import InvalidRequest
 
 PRIORITY_MAX: Final = 1_000_000
@@ -82,7 +82,8 @@ class Hello:
     labels: Mapping[str, str] | None = None
     presence: int = -1
     wake: str = ""
-    remembers: bool = True
+    remembers: Remembers = "everything"
+    key: str = ""
 
     def __post_init__(self) -> None:
         """Refuse nonsense."""

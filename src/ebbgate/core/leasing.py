@@ -78,7 +78,7 @@ def _enter(
 
 def _refused(ledger: Ledger, lease: Lease, refused: Refused) -> Refused:
     """Refuse a new lease; where its duplicate can arrive late, so that this would be refused as well."""
-    if ledger.remembers(lease.session):
+    if ledger.remembers(lease.session, "refused"):
         lease.slots = ()
         lease.state, lease.why, lease.ended_us = "ended", "refused", ledger.now_us
         lease.refusal = (refused.code, refused.details)
@@ -198,7 +198,7 @@ def _release_unknown(ledger: Ledger, command: Release) -> Outcome:
     refused = out_of_session(ledger, command.session, command.epoch)
     if refused is not None:
         return refused
-    if ledger.remembers(command.session):
+    if ledger.remembers(command.session, "cancelled"):
         now_us = ledger.now_us
         lease = Lease(
             command.id, command.session, "hold", (), (), (), False, 0, 0, {}, "", ledger.arrival + 1, now_us

@@ -86,15 +86,17 @@ class Ledger(Records):
 
     def _retire(self, lease: Lease) -> None:
         """Remember an ended lease for as long as it can matter."""
-        if lease.why in {"expired", "lost_holder", "revoked"} or self.remembers(lease.session):
+        if lease.why in {"expired", "lost_holder", "revoked"} or self.remembers(lease.session, lease.why):
             self.index(lease)
         else:
             del self.leases[lease.id]
 
-    def remembers(self, session_id: str) -> bool:
-        """Tell whether a duplicate of a session's command can arrive late."""
+    def remembers(self, session_id: str, why: Why) -> bool:
+        """Tell whether a duplicate of what ended so can arrive late, or be asked for again."""
         session = self.sessions.get(session_id)
-        return session is None or session.remembers
+        if session is None or session.remembers == "everything":
+            return True
+        return why == "spent" and session.remembers == "spends"
 
     def lose(self, lease: Lease, why: Why) -> None:
         """End a lease by somebody else's doing, and have its client told."""

@@ -31,6 +31,13 @@ State = Literal["waiting", "held", "ended"]
 Why = Literal["", "released", "expired", "revoked", "cancelled", "refused", "lost_holder", "spent"]
 Kind = Literal["hold", "spend"]
 
+Remembers = Literal["everything", "spends", "nothing"]
+"""Which of a session's ended leases are known for a while, since a duplicate can arrive late.
+
+Everything: anybody may resend anything, as over REST. Spends: its epoch refuses late duplicates, but an answer
+that was lost is asked for again, as over a stream. Nothing: no answer is ever lost, as within a process.
+"""
+
 Slots = tuple[tuple[str, int], ...]
 """(name or id of a limit, number of slots), sorted, each limit once."""
 
@@ -90,7 +97,8 @@ class Session:
     labels: Mapping[str, str]
     presence: int  # the byte of the presence file it keeps locked while it lives; -1: none
     wake: str  # where it listens for what happens to its held leases; "": nowhere
-    remembers: bool  # whether a duplicate of one of its commands can arrive late
+    remembers: Remembers
+    key: str = ""  # the id of the API key it came with; only who has the same may speak for it
     away_us: int = -1  # since when it is away; -1: it is here
     away_due_us: int = -1  # when what follows from that happens; -1: never, or it has happened
     away_certain: bool = False  # the kernel said that it is gone

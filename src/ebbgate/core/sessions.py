@@ -11,12 +11,14 @@ from ebbgate.core.model import Session
 def hello(ledger: Ledger, command: Hello) -> Outcome:
     """Take in a client process, or a new connection of one: it is here, under its new epoch."""
     known = ledger.sessions.get(command.session)
+    if known is not None and command.key != known.key:
+        return Refused("not_authorized", {"message": f"session {known.id} belongs to another API key"})
     if known is not None and command.epoch < known.epoch:
         return Refused("stale_session", {"session": known.id, "epoch": command.epoch, "newest": known.epoch})
     labels = command.labels or {}
     session = Session(
         command.session, command.epoch, command.host, command.pid, labels, command.presence, command.wake,
-        command.remembers,
+        command.remembers, command.key,
     )  # fmt: skip
     if session != known:
         ledger.put_session(session.id, session)

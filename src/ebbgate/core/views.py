@@ -1,8 +1,8 @@
 """What people are shown of a book: limits, leases, and why somebody waits. Reads only; decides nothing."""
 
 import math
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from ebbgate.core.book import Book
 from ebbgate.core.decay import spent_exactly, spent_slots
@@ -12,6 +12,8 @@ from ebbgate.core.managing import find
 from ebbgate.core.model import Lease, Limit, Session
 
 BLOCKERS_MAX: Final = 20
+
+L = TypeVar("L", bound="Lease | LeaseView")
 
 
 class LimitView(NamedTuple):
@@ -42,10 +44,12 @@ class LeaseView(NamedTuple):
     wait: WaitView | None
 
 
-def limits(book: Book, now_us: int, *, prefix: str = "") -> list[LimitView]:
-    """Return all limits whose name begins with `prefix`, by name."""
-    names = sorted(name for name in book.names if name.startswith(prefix))
-    return [limit_view(book.names[name], now_us) for name in names]
+def limits(
+    book: Book, now_us: int, *, prefix: str = "", after: str = "", count: int | None = None
+) -> list[LimitView]:
+    """Return limits whose name begins with `prefix` and comes after `after`, by name, `count` at most."""
+    names = sorted(name for name in book.names if name.startswith(prefix) and name > after)
+    return [limit_view(book.names[name], now_us) for name in names[:count]]
 
 
 def limit(book: Book, now_us: int, name_or_id: str) -> LimitView | None:
@@ -69,20 +73,56 @@ def near_miss_of(book: Book, name: str) -> str | None:
 
 
 def leases(
-    book: Book, now_us: int, *, limit_id: str | None = None, state: str | None = None
+    book: Book,
+    now_us: int,
+    *,
+    limit_id: str | None = None,
+    state: str | None = None,
+    holder: str | None = None,
+    after: str = "",
+    count: int | None = None,
 ) -> list[LeaseView]:
     """Return the held leases in order of arrival, then the waiting ones in their order.
 
-    With `limit_id` only those of this limit, with `state` only those in that state.
+    Args:
+        book: what is looked at.
+        now_us: the store's time.
+        limit_id: only those of this limit.
+        state: only those in this state.
+        holder: only those of this host or session, or with a label of this value.
+        after: only those that come after the lease of this id; one that is gone meanwhile ends the list.
+        count: so many at most.
     """
     found = [
         lease
         for lease in _live(book)
         if (state is None or lease.state == state)
-        and (limit_id is None or any(entry[0] == limit_id for entry in lease.slots))
+        and _concerns(lease, book.sessions.get(lease.session), limit_id, holder)
     ]
     found.sort(key=_order)
-    return [lease_view(book, now_us, lease) for lease in found]
+    return [lease_view(book, now_us, lease) for lease in page(found, after, count)]
+
+
+def page(leases: Sequence[L], after: str, count: int | None) -> Sequence[L]:
+    """Return the `count` leases, or views of leases, that come after the one with the id `after`."""
+    start = 0
+    if after:
+        ids = [entry.lease.id if isinstance(entry, LeaseView) else entry.id for entry in leases]
+        start = ids.index(after) + 1 if after in ids else len(ids)
+    return leases[start : None if count is None else start + count]
+
+
+def concerns(view: LeaseView, limit_id: str | None, holder: str | None) -> bool:
+    """Tell whether a lease is of this limit and this holder; None is any."""
+    return _concerns(view.lease, view.session, limit_id, holder)
+
+
+def _concerns(lease: Lease, session: Session | None, limit_id: str | None, holder: str | None) -> bool:
+    if limit_id is not None and not any(entry[0] == limit_id for entry in lease.slots):
+        return False
+    if holder is None or holder == lease.session or holder in lease.labels.values():
+        return True
+    return session is not None and (holder == session.host or holder in session.labels.values())
 
 
 def _order(lease: Lease) -> tuple[bool, int, int]:

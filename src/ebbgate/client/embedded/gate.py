@@ -20,7 +20,6 @@ from typing import Final, TypeVar
 
 from ebbgate.client.embedded.hearing import Hearing
 from ebbgate.client.embedded.jobs import Job, fail, is_unknown
-from ebbgate.client.embedded.neighbours import Neighbours
 from ebbgate.client.embedded.plan import Plan
 from ebbgate.client.embedded.thread_port import ThreadPort
 from ebbgate.client.embedded.timing import (
@@ -39,6 +38,7 @@ from ebbgate.core.model import SECOND, Lease, Stored
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
 from ebbgate.errors import EbbgateError, InternalError, StoreUnavailable
+from ebbgate.neighbours.neighbours import Neighbours
 from ebbgate.stores.base import PATIENCE_US, Busy, EmbeddedStore, Past
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class EmbeddedGate:
         self._mailbox = self._neighbours.mailbox
         self._hello = Hello(
             self.session, self.epoch, socket.gethostname(), os.getpid(), None,
-            self._neighbours.presence, self._mailbox.address, remembers=False,
+            self._neighbours.presence, self._mailbox.address, remembers="nothing",
         )  # fmt: skip
         self._greeted = False
         self._company = 0  # for so many calls more, another process is expected to have written before

@@ -65,7 +65,9 @@ class EmbeddedProcess:
         self.process.start(renew_for_ever(self))
 
     def _greeting(self, book: Book) -> list[Command]:
-        hello = Hello(self.session, self.epoch, self.name, 1, None, self.presence, self.name, remembers=False)
+        hello = Hello(
+            self.session, self.epoch, self.name, 1, None, self.presence, self.name, remembers="nothing"
+        )
         return [*self._dead(book), hello]
 
     def _dead(self, book: Book) -> list[Away]:

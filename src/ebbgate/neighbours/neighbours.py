@@ -5,11 +5,11 @@ from contextlib import suppress
 from os import urandom
 from pathlib import Path
 
-from ebbgate.client.embedded.presence import OFFSET_MAX, Presence
-from ebbgate.client.embedded.push import Mailbox, Pusher, remove_mailboxes, wake_folder
 from ebbgate.core.commands import Away
 from ebbgate.core.model import Session
 from ebbgate.errors import StoreUnavailable
+from ebbgate.neighbours.presence import OFFSET_MAX, Presence
+from ebbgate.neighbours.push import Mailbox, Pusher, remove_mailboxes, wake_folder
 
 _PREFIX = 13  # characters of a session's id that name its sockets
 

@@ -1,9 +1,18 @@
-"""Questions about limits and leases, answered by the book of a gate in the shapes that people see."""
+"""From what a book knows to the shapes that people see."""
 
-from ebbgate.client.lease import instant
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
 from ebbgate.core.model import SECOND
 from ebbgate.core.views import LeaseView, LimitView
-from ebbgate.wire import HolderInfo, LeaseInfo, LimitInfo, SlotsInfo
+from ebbgate.wire.shapes import HolderInfo, LeaseInfo, LimitInfo, SlotsInfo
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def instant(us: int) -> datetime:
+    """Return an instant of a store, in microseconds since 1970, as people read it."""
+    return _EPOCH + timedelta(microseconds=us)
 
 
 def limit_info(view: LimitView) -> LimitInfo:
