@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ebbgate import Client, errors
 from ebbgate.client.connect import gate_for
+from ebbgate.client.embedded.opening import embedded
 from ebbgate.core.book import Book
 from ebbgate.core.model import Settings
 from ebbgate.testing import history as h
@@ -70,7 +71,7 @@ class Operator:
 
     def look(self) -> None:
         """Note which leases of dead processes were passed on, by the clock of the history."""
-        gate = self.client.gate
+        gate = embedded(self.client)
 
         def question(book: Book, _now_us: int) -> None:
             for lease in book.leases.values():
@@ -85,7 +86,7 @@ def main(url: str, history: str, name: str, seed: str, buried: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     chance = random.Random(f"{seed} operator")
     with recording(Path(history), name) as recorder:
-        gate_for(url, Settings(lease_duration_min_us=SHORTEST_US))
+        gate_for(url, settings=Settings(lease_duration_min_us=SHORTEST_US))
         client = Client(url)
         operator = Operator(client, recorder, name)
         for limit in LIMITS:

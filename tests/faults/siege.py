@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ebbgate import Client
+from ebbgate.client.embedded.opening import embedded
 from ebbgate.testing import history as h
 from ebbgate.testing.recorder import clock_us
 
@@ -203,7 +204,7 @@ class Siege:
             self.recorder.write(h.Listed(when_us=clock_us(), held=held, waiting=waiting, final=True))
             for limit in client.list_limits():
                 assert (limit.held_slots, limit.waiting) == (0, 0), limit.name
-            assert len(client.gate.book.sessions) <= 1, "a dead process is remembered"
+            assert len(embedded(client).book.sessions) <= 1, "a dead process is remembered"
         assert not (self.path.parent / "limits.db-wake").exists(), "sockets are left"
 
     def measure(self, buried: dict[str, int]) -> None:

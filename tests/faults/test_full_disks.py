@@ -11,6 +11,7 @@ import pytest
 from ebbgate import Client, errors
 from ebbgate.client.client import Block
 from ebbgate.client.embedded.gate import EmbeddedGate
+from ebbgate.client.embedded.opening import embedded
 from ebbgate.core.book import Book
 from ebbgate.stores.sqlite import Durability, SqliteStore
 from ebbgate.testing.power import Disk, Operation, failure, growth, installed
@@ -120,7 +121,7 @@ class User:
             second.__exit__(None, None, None)
             third.__exit__(None, None, None)
             self.makes_room()
-            client.gate.interrupt()  # what could not be given back is tried again now
+            embedded(client).interrupt()  # what could not be given back is tried again now
             wait_until(lambda: client.read_limit("db").held_slots == 0)
 
     @staticmethod
@@ -150,7 +151,7 @@ class User:
     def comes_back(self) -> None:
         """All is as it was acknowledged, once the disk is well."""
         with self.client() as client:
-            assert integrity(client.gate.store) == "ok"  # type: ignore[arg-type]  # a SqliteStore, made above
+            assert integrity(embedded(client).store) == "ok"  # type: ignore[arg-type]  # a SqliteStore, made above
             assert client.read_limit("db").held_slots == 0
             self.sees_spent(client)
             with client.concurrency("db", occupy=3, timeout_seconds=0) as lease:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ebbgate import Client
+from ebbgate.client.embedded.opening import embedded
 from tests.interface.helpers import wait_until
 
 
@@ -23,7 +24,7 @@ def client(folder: Path) -> Iterator[Client]:
 
 def interrupted_once(client: Client, method: str, *, before: bool) -> Callable[[], bool]:
     """Have the next call of a method of the store interrupted; return what tells whether it was."""
-    store: Any = client.gate.store
+    store: Any = embedded(client).store
     real = getattr(store, method)
     done: list[bool] = []
 
@@ -56,7 +57,7 @@ def test_an_interrupted_look_at_what_others_did_leaves_the_gate_well(client: Cli
     block = client.concurrency("db")
     block.__enter__()
     happened = interrupted_once(client, "changes_since", before=False)
-    store: Any = client.gate.store
+    store: Any = embedded(client).store
     store.moved = lambda _version: True
     with pytest.raises(KeyboardInterrupt):
         client.read_limit("db")
@@ -67,7 +68,7 @@ def test_an_interrupted_look_at_what_others_did_leaves_the_gate_well(client: Cli
 
 
 def test_whoever_was_taken_along_by_an_interrupted_thread_asks_again(client: Client) -> None:
-    store: Any = client.gate.store
+    store: Any = embedded(client).store
     real = store.commit
     committing, go_on = threading.Event(), threading.Event()
 
@@ -88,7 +89,7 @@ def test_whoever_was_taken_along_by_an_interrupted_thread_asks_again(client: Cli
     assert committing.wait(10)
     for thread in threads[1:]:
         thread.start()
-    wait_until(lambda: len(client.gate._jobs) == 2)
+    wait_until(lambda: len(embedded(client)._jobs) == 2)
     store.commit = real
     interrupted_once(client, "commit", before=True)
     hook, threading.excepthook = threading.excepthook, lambda _: None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ebbgate import AsyncClient, Client, errors
+from ebbgate.client.embedded.opening import embedded
 from ebbgate.stores.base import Busy
 from tests.interface.helpers import wait_until
 from tests.processes.conftest import Program
@@ -132,7 +133,7 @@ def test_tasks_keep_to_their_timeouts_too(client: Client, stopped: Program) -> N
 
 def test_a_task_that_finds_the_file_locked_has_its_command_carried_out_by_a_thread(client: Client) -> None:
     """SQLite says busy though the turn was free: the one before gave up its turn, or never took it."""
-    store: Any = client.gate.store
+    store: Any = embedded(client).store
     real = store.commit
     busy: list[bool] = []
 

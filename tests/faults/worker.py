@@ -109,7 +109,7 @@ def main(url: str, history: str, name: str, seed: str) -> None:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     with recording(Path(history), name):
-        gate_for(url, Settings(lease_duration_min_us=SHORTEST_US))
+        gate_for(url, settings=Settings(lease_duration_min_us=SHORTEST_US))
         client = Client(url)
         threads = [
             threading.Thread(

@@ -20,7 +20,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     address = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'limits.db'}"
     monkeypatch.setenv("EBBGATE_URL", address)
     close_gate(address)
-    gate_for(address, SHORT)
+    gate_for(address, settings=SHORT)
     blocks.forget_warnings()
     yield address
     close_gate(address)

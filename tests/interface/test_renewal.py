@@ -8,6 +8,7 @@ import pytest
 
 from ebbgate import Client, errors
 from ebbgate.asyncio import concurrency as async_concurrency
+from ebbgate.client.embedded.opening import embedded
 from ebbgate.sync import concurrency
 from tests.interface.helpers import wait_until
 
@@ -42,9 +43,9 @@ def test_many_leases_are_renewed_in_few_commits(client: Client) -> None:
     blocks = [concurrency("db", lease_duration=3) for _ in range(50)]
     leases = [block.__enter__() for block in blocks]
     before = [lease.expires_at for lease in leases]
-    version = client.gate.engine.version
+    version = embedded(client).engine.version
     wait_until(lambda: all(lease.expires_at > first for lease, first in zip(leases, before, strict=True)))
-    later = client.gate.engine.version
+    later = embedded(client).engine.version
     assert version is not None
     assert later is not None
     assert later.number - version.number < 10

@@ -18,7 +18,7 @@ PROLOGUE = """
 import json, os, signal, sys, threading, time
 from ebbgate.client.connect import gate_for
 from ebbgate.core.model import Settings
-gate_for(os.environ["EBBGATE_URL"], Settings(lease_duration_min_us=500_000))
+gate_for(os.environ["EBBGATE_URL"], settings=Settings(lease_duration_min_us=500_000))
 from ebbgate import Client, errors
 from ebbgate.sync import concurrency, rate_limit
 

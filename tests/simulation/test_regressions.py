@@ -123,7 +123,15 @@ def test_a_lease_whose_block_was_left_while_it_was_renewed_is_not_lost() -> None
     lost: list[Lease] = []
     held = Held("l", 1, T0, T0 + 60 * SECOND, 1, protected=True)
     lease = Lease(
-        held, ("a",), 60 * SECOND, clock=lambda: 0, sent_us=0, waited_us=0, on_loss=lost.append, retake=True
+        held,
+        ("a",),
+        60 * SECOND,
+        session="s",
+        clock=lambda: 0,
+        sent_us=0,
+        waited_us=0,
+        on_loss=lost.append,
+        retake=True,
     )
     holding = {"l": lease}
     upkeep = Upkeep(holding, lambda low, high: low + high)
@@ -217,7 +225,15 @@ def test_whoever_is_hurried_renews_leases_that_were_not_due() -> None:
     """A store's clock that ran ahead may end a long lease before its renewal is due: its client is hurried."""
     held = Held("l", 1, T0, T0 + 300 * SECOND, 1, protected=True)
     lease = Lease(
-        held, ("a",), 300 * SECOND, clock=lambda: SECOND, sent_us=0, waited_us=0, on_loss=print, retake=True
+        held,
+        ("a",),
+        300 * SECOND,
+        session="s",
+        clock=lambda: SECOND,
+        sent_us=0,
+        waited_us=0,
+        on_loss=print,
+        retake=True,
     )
     upkeep = Upkeep({"l": lease}, lambda low, high: low + high)
     assert not upkeep.due(SECOND)

@@ -6,7 +6,7 @@ import stat
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
@@ -25,11 +25,10 @@ from ebbgate.cli.printing import (
 )
 from ebbgate.cli.surroundings import container, file_system, free_bytes, is_remote, lies_on_volume
 from ebbgate.client.default import default_client
+from ebbgate.client.embedded.gate import EmbeddedGate
+from ebbgate.client.embedded.opening import embedded
 from ebbgate.core.book import Book
 from ebbgate.errors import EbbgateError
-
-if TYPE_CHECKING:
-    from ebbgate.client.embedded.gate import EmbeddedGate
 
 FREE_MIN: Final = 64 << 20  # bytes
 LOG_MAX: Final = 256 << 20  # bytes: someone keeps the log from being put into the file
@@ -110,8 +109,7 @@ def doctor(*, output: Output = "table") -> int:
 
 
 def _examine(report: Report) -> None:
-    client = default_client()
-    gate = client.gate
+    gate = embedded(default_client())
     path: Path | None = getattr(gate.store, "path", None)
     if path is None:
         report.notes.append(Finding(
@@ -131,7 +129,7 @@ def _examine(report: Report) -> None:
         ))  # fmt: skip
 
 
-def _try_decision(gate: "EmbeddedGate") -> float:
+def _try_decision(gate: EmbeddedGate) -> float:
     """Acquire and release a lease of a limit that does not exist: written like any other, in nobody's way."""
     client = default_client()
     started = time.perf_counter()
@@ -168,7 +166,7 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
-def _store_facts(gate: "EmbeddedGate") -> StoreFacts:
+def _store_facts(gate: EmbeddedGate) -> StoreFacts:
     import apsw
 
     from ebbgate.stores.sqlite import SqliteStore
@@ -243,7 +241,7 @@ def _judge_file(report: Report, file: FileFacts, path: Path) -> None:
         ))  # fmt: skip
 
 
-def _judge_clock(report: Report, gate: "EmbeddedGate") -> None:
+def _judge_clock(report: Report, gate: EmbeddedGate) -> None:
     behind = time.time() - gate.store.clock() / 1e6
     if abs(behind) > CLOCKS_APART_MAX_SECONDS:
         side = "behind" if behind > 0 else "ahead of"

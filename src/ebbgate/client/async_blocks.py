@@ -1,132 +1,66 @@
-"""The async face: a driver that runs flows on an event loop without ever blocking it, and the async client.
-
-A decision on the file takes tens of microseconds, so it is made on the loop itself; only where another
-thread or process is in the way, a worker thread makes it.
-"""
+"""The async face: a driver that runs flows on an event loop without ever blocking it, and the async block."""
 
 import asyncio
 import contextlib
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from ebbgate.client import blocks
 from ebbgate.client.client import Client, decorated
-from ebbgate.client.embedded.jobs import Job
-from ebbgate.client.embedded.loop_port import LoopPort
-from ebbgate.client.embedded.loop_turn import LoopTurn
-from ebbgate.client.embedded.timing import GIVE_BACK_US, patience_of
 from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, Sizes, Wait, acquire
+from ebbgate.client.gate import Gate, LoopPlace
 from ebbgate.client.ids import new_id
 from ebbgate.client.lease import Lease
 from ebbgate.client.terms import Terms
 from ebbgate.client.waiting import Waiter
-from ebbgate.core.commands import Acquire, Outcome, Release
+from ebbgate.core.commands import Release
 from ebbgate.core.model import SECOND
 from ebbgate.errors import LeaseLost, ServerUnavailable, StoreUnavailable
-
-if TYPE_CHECKING:
-    from ebbgate.client.embedded.gate import EmbeddedGate
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_ports: Final[dict[tuple[asyncio.AbstractEventLoop, str], LoopPort]] = {}
-_turns: Final[dict[tuple[asyncio.AbstractEventLoop, str], LoopTurn]] = {}
 _openings: Final["weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[None]]]"] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def turn_of(gate: "EmbeddedGate") -> LoopTurn:
-    """Return the way from the tasks of the running loop to the gate."""
-    loop = asyncio.get_running_loop()
-    turn = _turns.get((loop, gate.session))
-    if turn is None:
-        for key in [key for key in _turns if key[0].is_closed()]:
-            del _turns[key]
-        turn = _turns[loop, gate.session] = LoopTurn(gate, loop)
-    return turn
-
-
-def open_port(gate: "EmbeddedGate") -> LoopPort:
-    """Return where the tasks of the running loop wait, made on first use."""
-    loop = asyncio.get_running_loop()
-    port = _ports.get((loop, gate.session))
-    if port is None:
-        for key in [key for key in _ports if key[0].is_closed()]:  # nobody tells when a loop ends
-            _ports.pop(key).close()
-        port = _ports[loop, gate.session] = LoopPort(gate, loop)
-    return port
-
-
-class _Driver:
-    """Runs one flow."""
-
-    def __init__(self, gate: "EmbeddedGate") -> None:
-        self._gate = gate
-        self._waiter: Waiter | None = None
-
-    async def run(self, flow: Flow[T]) -> T:
-        try:
-            want = next(flow)
-            while True:
-                try:
-                    reply = await self._carry_out(want)
-                except BaseException as error:  # noqa: BLE001 - the flow decides what becomes of it
-                    want = flow.throw(error)
-                else:
-                    want = flow.send(reply)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-
-    async def _carry_out(self, want: Ask | Wait | GiveBack | Sizes | Pause) -> object:
-        gate = self._gate
-        if isinstance(want, Ask):
-            return await self._ask(want)
-        if isinstance(want, Wait):
-            assert self._waiter is not None, "only what was asked for can be waited for"
-            await open_port(gate).wait(self._waiter, want.until_us)
-            return self._waiter.outcome
-        if isinstance(want, GiveBack):
-            await self._give_back(want.command)
-            return None
-        if isinstance(want, Sizes):
-            return gate.sizes(want.names)
-        await asyncio.sleep(want.duration_us / 1_000_000)
-        return None
-
-    async def _ask(self, want: Ask) -> Outcome:
-        command, gate = want.command, self._gate
-        self._waiter = Waiter(command.id) if want.waits and isinstance(command, Acquire) else None
-        job = Job((command,), self._waiter, patience_of(want.until_us, gate.clock()))
-        await turn_of(gate).carry_out(job)
-        if job.error is not None:
-            raise job.error
-        return job.outcomes[0]
-
-    async def _give_back(self, command: Release) -> None:
-        """Release what was asked for: the asking comes before it, even if it was cancelled."""
-        if self._waiter is not None:
-            self._gate.forget(self._waiter)
-        await give_back(self._gate, command)
-
-
-async def give_back(gate: "EmbeddedGate", command: Release) -> None:
-    """Release a lease; a cancellation does not keep it from being released."""
-    job = Job((command,), None, GIVE_BACK_US)
+async def run(flow: Flow[T], place: LoopPlace) -> T:
+    """Run a flow to its end as part of the current task and return its result."""
+    waiter: Waiter | None = None
     try:
-        async with asyncio.timeout(GIVE_BACK_US / SECOND):
-            await turn_of(gate).carry_out(job)
-    except TimeoutError:
-        return  # it will be carried out
-    if job.error is not None:
-        gate.renewer.release_later(command)
+        want = next(flow)
+        while True:
+            try:
+                reply: object = None
+                if isinstance(want, Ask):
+                    waiter = Waiter(want.command.id)
+                    reply = await place.ask(want.command, waiter, want.until_us)
+                elif isinstance(want, Wait):
+                    assert waiter is not None, "only what was asked for can be waited for"
+                    await place.wait(waiter, want.until_us)
+                    reply = waiter.outcome
+                elif isinstance(want, GiveBack):
+                    if waiter is not None:  # the asking comes before it, even if it was cancelled
+                        place.forget(waiter)
+                    await place.give_back(want.command)
+                elif isinstance(want, Sizes):
+                    reply = await place.sizes(want.names)
+                else:
+                    assert isinstance(want, Pause)
+                    await asyncio.sleep(want.duration_us / SECOND)
+            except BaseException as error:  # noqa: BLE001 - the flow decides what becomes of it
+                want = flow.throw(error)
+            else:
+                want = flow.send(reply)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
 
 
-async def _opened(client: Callable[[], Client]) -> "EmbeddedGate":
+async def _opened(client: Callable[[], Client]) -> Gate:
     """Return the gate; opening a file may take milliseconds, so a thread does it, once for all who ask."""
     found = client()
     gate = found.open_gate()
@@ -143,13 +77,14 @@ async def _opened(client: Callable[[], Client]) -> "EmbeddedGate":
 class AsyncBlock:
     """What `concurrency(...)` returns: an async context manager that gives a `Lease`, and a decorator."""
 
-    __slots__ = ("_client", "_gate", "_interrupted", "_lease", "_loop", "_task", "_terms")
+    __slots__ = ("_client", "_gate", "_interrupted", "_lease", "_loop", "_place", "_task", "_terms")
 
     def __init__(self, client: Callable[[], Client], terms: Terms) -> None:
         """Not entered yet."""
         self._client = client
         self._terms = terms
-        self._gate: EmbeddedGate | None = None
+        self._gate: Gate | None = None
+        self._place: LoopPlace | None = None
         self._lease: Lease | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[object] | None = None
@@ -166,8 +101,8 @@ class AsyncBlock:
         try:
             gate = await _opened(self._client)
             started_us = gate.clock()
-            place = blocks.place_of(gate, new_id(), open_port(gate).address)
-            held = await _Driver(gate).run(acquire(terms, place))
+            place = gate.loop_place()
+            held = await run(acquire(terms, blocks.caller_of(gate, place, new_id())), place)
         except (StoreUnavailable, ServerUnavailable) as error:
             if not terms.run_unprotected:
                 raise
@@ -179,10 +114,10 @@ class AsyncBlock:
             self._loop = asyncio.get_running_loop()
             self._task = asyncio.current_task()
             on_loss = self._interrupt
-        self._gate = gate
-        self._lease = lease = blocks.lease_of(gate, terms, held, started_us, on_loss)
+        self._gate, self._place = gate, place
+        self._lease = lease = blocks.lease_of(gate, place, terms, held, started_us, on_loss)
         gate.renewer.hold(lease)
-        blocks.push_own(gate.session, terms.slots)
+        blocks.push_own(gate.name, terms.slots)
         if held.unknown:
             blocks.warn_of_unknown(terms, held)
         return lease
@@ -202,19 +137,19 @@ class AsyncBlock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give the slots back; with `strict`, raise `LeaseLost` if they were lost meanwhile."""
-        lease, gate, terms, task = self._lease, self._gate, self._terms, self._task
+        lease, gate, place, terms, task = self._lease, self._gate, self._place, self._terms, self._task
         assert lease is not None, "entered before"
         self._task = None  # a loss noticed from now on does not cancel what follows the block
-        if gate is None:
+        if gate is None or place is None:
             return
-        blocks.pop_own(gate.session, terms.slots)
+        blocks.pop_own(gate.name, terms.slots)
         lost = lease.lost
         gate.renewer.drop(lease)
         if not gate.is_mine():
             return
         if self._interrupted and task is not None:
             task.uncancel()
-        await give_back(gate, Release(lease.id, gate.session, gate.epoch))
+        await place.give_back(Release(lease.id, place.session, place.epoch))
         if not (lost and terms.raise_on_loss):
             return
         if error is None or (self._interrupted and isinstance(error, asyncio.CancelledError)):
@@ -233,8 +168,8 @@ async def spend(client: Callable[[], Client], terms: Terms) -> None:
         return
     try:
         gate = await _opened(client)
-        place = blocks.place_of(gate, new_id(), open_port(gate).address)
-        held = await _Driver(gate).run(acquire(terms, place))
+        place = gate.loop_place()
+        held = await run(acquire(terms, blocks.caller_of(gate, place, new_id())), place)
     except (StoreUnavailable, ServerUnavailable) as error:
         if not terms.run_unprotected:
             raise

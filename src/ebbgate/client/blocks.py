@@ -4,38 +4,36 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbgate import settings
-from ebbgate.client.flows import Place
+from ebbgate.client.flows import Caller
+from ebbgate.client.gate import Gate, Place
 from ebbgate.client.lease import Lease
 from ebbgate.client.terms import Terms
 from ebbgate.core.commands import Held
 from ebbgate.core.model import SECOND, Slots
 from ebbgate.errors import EbbgateError, UnknownLimitWarning
 
-if TYPE_CHECKING:
-    from ebbgate.client.embedded.gate import EmbeddedGate
-
 _log: Final = logging.getLogger("ebbgate")
 _log.addHandler(logging.NullHandler())
 
 _Own = tuple[str, Slots]
 own_holds: Final[ContextVar[tuple[_Own, ...]]] = ContextVar("ebbgate_own_holds", default=())
-"""What the current thread or task chain holds, (session, slots), the innermost block last."""
+"""What the current thread or task chain holds, (gate, slots), the innermost block last."""
 
 _warned: Final[set[str]] = set()
 
 
-def push_own(session: str, slots: Slots) -> None:
-    """Note that the current thread or task chain holds these slots from now on."""
-    own_holds.set((*own_holds.get(), (session, slots)))
+def push_own(gate: str, slots: Slots) -> None:
+    """Note that the current thread or task chain holds these slots of a gate from now on."""
+    own_holds.set((*own_holds.get(), (gate, slots)))
 
 
-def pop_own(session: str, slots: Slots) -> None:
+def pop_own(gate: str, slots: Slots) -> None:
     """Note that it does not any more; blocks may be left in any order."""
     holds = own_holds.get()
-    own = (session, slots)
+    own = (gate, slots)
     if holds and holds[-1] == own:
         own_holds.set(holds[:-1])
     elif own in holds:
@@ -43,18 +41,13 @@ def pop_own(session: str, slots: Slots) -> None:
         own_holds.set(holds[:place] + holds[place + 1 :])
 
 
-def place_of(gate: "EmbeddedGate", lease_id: str, wake: str) -> Place:
+def caller_of(gate: Gate, place: Place, lease_id: str) -> Caller:
     """Return from whom a flow asks."""
     holds = own_holds.get()
-    return Place(
-        gate.session,
-        gate.epoch,
-        lease_id,
-        wake,
-        gate.clock,
-        connect_timeout_us,
-        _sum(gate.session, holds) if holds else {},
-    )
+    own = _sum(gate.name, holds) if holds else {}
+    return Caller(
+        place.session, place.epoch, lease_id, place.address, gate.clock, connect_timeout_us, own
+    )  # fmt: skip
 
 
 def connect_timeout_us() -> int:
@@ -62,28 +55,26 @@ def connect_timeout_us() -> int:
     return round(settings.connect_timeout_seconds() * SECOND)
 
 
-def _sum(session: str, holds: tuple[_Own, ...]) -> Mapping[str, int]:
+def _sum(gate: str, holds: tuple[_Own, ...]) -> Mapping[str, int]:
     total: dict[str, int] = {}
     for place, slots in holds:
-        for name, number in slots if place == session else ():
+        for name, number in slots if place == gate else ():
             total[name] = total.get(name, 0) + number
     return total
 
 
 def lease_of(
-    gate: "EmbeddedGate", terms: Terms, held: Held, started_us: int, on_loss: Callable[[Lease], None]
+    gate: Gate, place: Place, terms: Terms, held: Held, started_us: int, on_loss: Callable[[Lease], None]
 ) -> Lease:
     """Return the lease that a flow led to; it is not renewed yet."""
-    now_us = gate.clock()
-    # A grant that came later than it was asked was decided then, not before.
-    sent_us = min(max(gate.local_instant(held.at_us), started_us), now_us)
     return Lease(
         held,
         terms.names,
         terms.duration_us,
+        session=place.session,
         clock=gate.clock,
-        sent_us=sent_us,
-        waited_us=now_us - started_us,
+        sent_us=place.counted_from(held, started_us),
+        waited_us=gate.clock() - started_us,
         on_loss=on_loss,
         retake=not terms.raise_on_loss,
     )
@@ -96,6 +87,7 @@ def unprotected(terms: Terms) -> Lease:
         held,
         terms.names,
         terms.duration_us,
+        session="",
         clock=lambda: 0,
         sent_us=0,
         waited_us=0,

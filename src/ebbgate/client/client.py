@@ -5,27 +5,24 @@ import inspect
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from ebbgate.client import blocks
-from ebbgate.client.embedded.timing import patience_of
 from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, Sizes, Wait, acquire
+from ebbgate.client.gate import Gate, ThreadPlace
 from ebbgate.client.ids import new_id
 from ebbgate.client.lease import Lease
 from ebbgate.client.management import Management
 from ebbgate.client.terms import Names, OnUnavailable, Seconds, Terms, hold_terms, spend_terms
 from ebbgate.client.waiting import Waiter
-from ebbgate.core.commands import Acquire, Release
+from ebbgate.core.commands import Release
 from ebbgate.errors import ServerUnavailable, StoreUnavailable
-
-if TYPE_CHECKING:
-    from ebbgate.client.embedded.gate import EmbeddedGate
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def run(flow: Flow[T], gate: "EmbeddedGate") -> T:
+def run(flow: Flow[T], place: ThreadPlace) -> T:
     """Run a flow to its end on this thread and return its result."""
     waiter: Waiter | None = None
     try:
@@ -34,25 +31,19 @@ def run(flow: Flow[T], gate: "EmbeddedGate") -> T:
             try:
                 reply: object
                 if isinstance(want, Ask):
-                    waiter = (
-                        Waiter(want.command.id) if want.waits and isinstance(want.command, Acquire) else None
-                    )
-                    if want.until_us is None:
-                        reply = gate.call((want.command,), waiter)[0]
-                    else:
-                        patience_us = patience_of(want.until_us, gate.clock())
-                        reply = gate.call((want.command,), waiter, patience_us=patience_us)[0]
+                    waiter = Waiter(want.command.id)
+                    reply = place.ask(want.command, waiter, want.until_us)
                 elif isinstance(want, Wait):
                     assert waiter is not None, "only what was asked for can be waited for"
-                    gate.wait(waiter, want.until_us)
+                    place.wait(waiter, want.until_us)
                     reply = waiter.outcome
                 elif isinstance(want, GiveBack):
                     if waiter is not None:
-                        gate.forget(waiter)
-                    gate.give_back(want.command)
+                        place.forget(waiter)
+                    place.give_back(want.command)
                     reply = None
                 elif isinstance(want, Sizes):
-                    reply = gate.sizes(want.names)
+                    reply = place.sizes(want.names)
                 else:
                     assert isinstance(want, Pause)
                     time.sleep(want.duration_us / 1_000_000)
@@ -69,13 +60,14 @@ def run(flow: Flow[T], gate: "EmbeddedGate") -> T:
 class Block:
     """What `concurrency(...)` returns: a context manager that gives a `Lease`, and a decorator."""
 
-    __slots__ = ("_client", "_gate", "_lease", "_terms")
+    __slots__ = ("_client", "_gate", "_lease", "_place", "_terms")
 
     def __init__(self, client: "Callable[[], Client]", terms: Terms) -> None:
         """Not entered yet."""
         self._client = client
         self._terms = terms
-        self._gate: EmbeddedGate | None = None
+        self._gate: Gate | None = None
+        self._place: ThreadPlace | None = None
         self._lease: Lease | None = None
 
     def __enter__(self) -> Lease:
@@ -88,8 +80,9 @@ class Block:
             return self._lease
         try:
             gate = self._client().gate
+            place = gate.threads
             started_us = gate.clock()
-            held = run(acquire(terms, blocks.place_of(gate, new_id(), gate.threads.address)), gate)
+            held = run(acquire(terms, blocks.caller_of(gate, place, new_id())), place)
         except (StoreUnavailable, ServerUnavailable) as error:
             if not terms.run_unprotected:
                 raise
@@ -97,10 +90,10 @@ class Block:
             self._lease = blocks.unprotected(terms)
             return self._lease
         on_loss = gate.renewer.keep_quiet if terms.quiet or terms.raise_on_loss else gate.renewer.tell_loss
-        self._gate = gate
-        self._lease = lease = blocks.lease_of(gate, terms, held, started_us, on_loss)
+        self._gate, self._place = gate, place
+        self._lease = lease = blocks.lease_of(gate, place, terms, held, started_us, on_loss)
         gate.renewer.hold(lease)
-        blocks.push_own(gate.session, terms.slots)
+        blocks.push_own(gate.name, terms.slots)
         if held.unknown:
             blocks.warn_of_unknown(terms, held)
         return lease
@@ -109,15 +102,15 @@ class Block:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give the slots back; with `strict`, raise `LeaseLost` if they were lost meanwhile."""
-        lease, gate, terms = self._lease, self._gate, self._terms
+        lease, gate, place, terms = self._lease, self._gate, self._place, self._terms
         assert lease is not None, "entered before"
-        if gate is None:
+        if gate is None or place is None:
             return
-        blocks.pop_own(gate.session, terms.slots)
+        blocks.pop_own(gate.name, terms.slots)
         lost = lease.lost
         gate.renewer.drop(lease)
         if gate.is_mine():
-            gate.give_back(Release(lease.id, gate.session, gate.epoch))
+            place.give_back(Release(lease.id, place.session, place.epoch))
             if lost and terms.raise_on_loss and error is None:
                 lease.raise_if_lost()
 
@@ -202,7 +195,8 @@ def spend(client: Callable[[], Client], terms: Terms) -> None:
         return
     try:
         gate = client().gate
-        held = run(acquire(terms, blocks.place_of(gate, new_id(), gate.threads.address)), gate)
+        place = gate.threads
+        held = run(acquire(terms, blocks.caller_of(gate, place, new_id())), place)
     except (StoreUnavailable, ServerUnavailable) as error:
         if not terms.run_unprotected:
             raise

@@ -7,29 +7,32 @@ is closed, so two gates would take each other's life.
 import atexit
 import os
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
+from ebbgate.client.gate import Gate
 from ebbgate.core.model import Settings
-from ebbgate.errors import InvalidRequest
 
-if TYPE_CHECKING:
-    from ebbgate.client.embedded.gate import EmbeddedGate
-
-_gates: Final[dict[str, "EmbeddedGate"]] = {}
+_Key = tuple[str, str | None]
+_gates: Final[dict[_Key, Gate]] = {}
 _opening = threading.Lock()
 
-_SERVER_SCHEMES: Final = {"ebbgate", "ebbgates", "http", "https"}
+SERVER_SCHEMES: Final = frozenset({"ebbgate", "ebbgates", "http", "https"})
 
 
-def gate_for(url: str, settings: Settings | None = None) -> "EmbeddedGate":
+def gate_for(url: str, api_key: str | None = None, settings: Settings | None = None) -> Gate:
     """Return the gate of this process for `url`, opened on first use.
+
+    Args:
+        url: names a file, or one or several servers.
+        api_key: for the servers.
+        settings: of a file that is opened for the first time.
 
     Raises:
         InvalidRequest: `url` names nothing to connect to.
         StoreUnavailable: the store cannot be opened.
     """
-    key = _canonical(url)
+    key = _key(url, api_key)
     gate = _gates.get(key)
     if gate is None:
         with _opening:
@@ -39,32 +42,42 @@ def gate_for(url: str, settings: Settings | None = None) -> "EmbeddedGate":
     return gate
 
 
-def gate_if_open(url: str) -> "EmbeddedGate | None":
+def gate_if_open(url: str, api_key: str | None = None) -> Gate | None:
     """Return the gate of this process for `url` if it is open; costs no I/O worth mentioning."""
-    return _gates.get(_canonical(url)) if _gates else None
+    return _gates.get(_key(url, api_key)) if _gates else None
 
 
-def _canonical(url: str) -> str:
-    scheme = urlsplit(url).scheme
-    if scheme in _SERVER_SCHEMES:
-        raise InvalidRequest(
-            f"{url!r} names a server; this release works on the file of one machine: sqlite:///file.db"
-        )
+def is_remote(url: str) -> bool:
+    """Tell whether `url` names servers."""
+    return urlsplit(url).scheme in SERVER_SCHEMES
+
+
+def _key(url: str, api_key: str | None) -> _Key:
+    """Return one key for all addresses of the same store."""
+    if is_remote(url):
+        from ebbgate.client.remote.addresses import canonical as canonical_of_servers
+
+        return canonical_of_servers(url), api_key
     from ebbgate.client.embedded.opening import canonical
 
-    return canonical(url)
+    return canonical(url), None
 
 
-def _open(key: str, settings: Settings | None) -> "EmbeddedGate":
+def _open(key: _Key, settings: Settings | None) -> Gate:
+    url, api_key = key
+    if is_remote(url):
+        from ebbgate.client.remote.gate import RemoteGate
+
+        return RemoteGate(url, api_key)
     from ebbgate.client.embedded.opening import open_gate
 
-    return open_gate(key, settings)
+    return open_gate(url, settings)
 
 
-def close_gate(url: str) -> None:
+def close_gate(url: str, api_key: str | None = None) -> None:
     """Close the gate for `url`, if it is open; leases it still holds are released."""
     with _opening:
-        gate = _gates.pop(_canonical(url), None)
+        gate = _gates.pop(_key(url, api_key), None)
     if gate is not None:
         gate.close()
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from ebbgate.client.problems import error_from
 from ebbgate.client.terms import Terms
 from ebbgate.client.waiting import Gone
-from ebbgate.core.commands import Acquire, Command, Ended, Held, Outcome, Refused, Release, Waiting
+from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Refused, Release, Waiting
 from ebbgate.errors import (
     AcquireTimeout,
     ConcurrencySlotAcquisitionError,
@@ -30,10 +30,9 @@ RETRY_MAX_US: Final = 1_000_000
 
 
 class Ask(NamedTuple):
-    """Carry out one command; the reply is its outcome."""
+    """Ask for slots; the reply is the outcome, and what becomes of a lease that has to wait can be waited for."""
 
-    command: Command
-    waits: bool = False  # hear what becomes of the lease if it has to wait
+    command: Acquire
     until_us: int | None = None  # by the local clock: when the caller's own time is up
 
 
@@ -66,7 +65,7 @@ class Pause(NamedTuple):
 Flow = Generator[Ask | GiveBack | Wait | Sizes | Pause, Any, T]
 
 
-class Place(NamedTuple):
+class Caller(NamedTuple):
     """From whom a flow asks: what the gate knows of this process."""
 
     session: str
@@ -78,34 +77,34 @@ class Place(NamedTuple):
     own: Mapping[str, int]  # slots that this caller's own thread or task chain holds already, by name
 
 
-def acquire(terms: Terms, place: Place) -> Flow[Held]:
+def acquire(terms: Terms, caller: Caller) -> Flow[Held]:
     """Ask for slots and wait until they are granted.
 
     Args:
         terms: what is asked.
-        place: from whom.
+        caller: from whom.
 
     Raises:
         ConcurrencySlotAcquisitionError: they cannot be had; nothing is taken.
     """
     wait_us = terms.wait_us
-    until_us = None if wait_us is None else place.clock() + wait_us
+    until_us = None if wait_us is None else caller.clock() + wait_us
     command = Acquire(
-        place.lease_id, place.session, place.epoch, terms.slots, terms.duration_us, terms.spend,
-        wait_us != 0, terms.strict, terms.priority, terms.labels, place.wake,
+        caller.lease_id, caller.session, caller.epoch, terms.slots, terms.duration_us, terms.spend,
+        wait_us != 0, terms.strict, terms.priority, terms.labels, caller.wake,
     )  # fmt: skip
     try:
-        outcome: Outcome | Gone | None = yield from _asked(command, until_us, place)
-        if place.own and isinstance(outcome, Waiting):
-            yield from _warn_if_nested(terms, place.own)
+        outcome: Outcome | Gone | None = yield from _asked(command, until_us, caller)
+        if caller.own and isinstance(outcome, Waiting):
+            yield from _warn_if_nested(terms, caller.own)
         while isinstance(outcome, Waiting | Gone):
             outcome = yield Wait(command.id, until_us)
             if isinstance(outcome, Gone):
-                outcome = yield from _asked(command, until_us, place)
+                outcome = yield from _asked(command, until_us, caller)
         if outcome is None:
-            yield GiveBack(Release(command.id, place.session, place.epoch))
+            yield GiveBack(Release(command.id, caller.session, caller.epoch))
     except BaseException:
-        yield GiveBack(Release(command.id, place.session, place.epoch))
+        yield GiveBack(Release(command.id, caller.session, caller.epoch))
         raise
     return _held(terms, outcome)
 
@@ -148,19 +147,19 @@ def _out_of_time(terms: Terms) -> ConcurrencySlotAcquisitionError:
     return NoSlotFree(terms.names, terms.max_retries)
 
 
-def _asked(command: Acquire, until_us: int | None, place: Place) -> Flow[Outcome]:
+def _asked(command: Acquire, until_us: int | None, caller: Caller) -> Flow[Outcome]:
     """Ask until there is an answer; whoever never got one gives up at the connect timeout, or at the caller's."""
     give_up_us = -1
-    begun_us = place.clock()
+    begun_us = caller.clock()
     pause_us = RETRY_FIRST_US
     while True:
         try:
-            outcome: Outcome = yield Ask(command, True, until_us)
+            outcome: Outcome = yield Ask(command, until_us)
         except (StoreUnavailable, ServerUnavailable) as error:
             if give_up_us < 0:
-                give_up_us = begun_us + place.connect_timeout_us()
+                give_up_us = begun_us + caller.connect_timeout_us()
                 give_up_us = give_up_us if until_us is None else min(give_up_us, until_us)
-            left_us = give_up_us - place.clock()
+            left_us = give_up_us - caller.clock()
             if left_us <= 0 or not error.transient:
                 raise
             yield Pause(min(pause_us, left_us))

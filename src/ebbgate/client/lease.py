@@ -37,6 +37,7 @@ class Lease:
         "protected",
         "renewed_us",
         "retake",
+        "session",
         "waited_seconds",
     )  # fmt: skip
 
@@ -46,6 +47,7 @@ class Lease:
         names: tuple[str, ...],
         duration_us: int,
         *,
+        session: str,
         clock: Callable[[], int],
         sent_us: int,
         waited_us: int,
@@ -55,6 +57,7 @@ class Lease:
         """Take over what was granted by a command sent at `sent_us` of the local clock."""
         self.id = held.id
         self.names = names
+        self.session = session
         self.fencing_token = held.token
         self.protected = held.protected
         self.duration_us = duration_us

@@ -1,23 +1,16 @@
 """Creating, reading, changing and deleting limits; listing and revoking leases: the part without a wait."""
 
 import uuid
-from typing import TYPE_CHECKING, Final, Self
+from typing import Self
 
 from ebbgate import settings
 from ebbgate.client.connect import close_gate, gate_for, gate_if_open
+from ebbgate.client.gate import Gate
 from ebbgate.client.problems import error_from
-from ebbgate.core import views
-from ebbgate.core.book import Book
 from ebbgate.core.commands import Command, DeleteLimit, Done, PutLimit, Refused, Revoke
 from ebbgate.core.decay import parse_rate
-from ebbgate.errors import InvalidRequest, LeaseNotFound, LimitNotFound
 from ebbgate.wire import LeaseInfo, LimitInfo
-from ebbgate.wire.showing import lease_info, limit_info
-
-if TYPE_CHECKING:
-    from ebbgate.client.embedded.gate import EmbeddedGate
-
-STATES: Final = ("waiting", "held", "ended")
+from ebbgate.wire.questions import PAGE_MAX, Answer, ListLeases, ListLimits, Question, ReadLease, ReadLimit
 
 
 def _new() -> str:
@@ -37,14 +30,14 @@ class Management:
         """Connect on first use; see the class."""
         self.url = url or settings.url()
         self._api_key = api_key or settings.api_key()
-        self._gate: EmbeddedGate | None = None
+        self._gate: Gate | None = None
 
     @property
-    def gate(self) -> "EmbeddedGate":
+    def gate(self) -> Gate:
         """The way to the store, opened on first use, and anew after a fork."""
         gate = self._gate
         if gate is None or not gate.is_mine():
-            gate = self._gate = gate_for(self.url)
+            gate = self._gate = gate_for(self.url, self._api_key)
         return gate
 
     def connect(self) -> None:
@@ -53,19 +46,19 @@ class Management:
         Raises:
             StoreUnavailable: the store cannot be opened.
         """
-        self._gate = gate_for(self.url)
+        self._gate = gate_for(self.url, self._api_key)
 
-    def open_gate(self) -> "EmbeddedGate | None":
+    def open_gate(self) -> Gate | None:
         """Return the gate if this process has it open already."""
         gate = self._gate
         if gate is None or not gate.is_mine():
-            gate = self._gate = gate_if_open(self.url)
+            gate = self._gate = gate_if_open(self.url, self._api_key)
         return gate
 
     def close(self) -> None:
         """Release what this process still holds there and disconnect; the next use connects again."""
         if self._gate is not None:
-            close_gate(self.url)
+            close_gate(self.url, self._api_key)
             self._gate = None
 
     def __enter__(self) -> Self:
@@ -158,20 +151,25 @@ class Management:
         Raises:
             LimitNotFound: there is none of this name or id.
         """
-
-        def question(book: Book, now_us: int) -> LimitInfo:
-            view = views.limit(book, now_us, name_or_id)
-            if view is None:
-                raise LimitNotFound(name_or_id, suggestion=views.near_miss_of(book, name_or_id))
-            return limit_info(view)
-
-        return self.gate.read(question)
+        found = self._answer(ReadLimit(name_or_id))
+        assert isinstance(found, LimitInfo), "as the question promises"
+        return found
 
     def list_limits(self, prefix: str = "") -> list[LimitInfo]:
         """Return all limits whose name begins with `prefix`, by name."""
-        return self.gate.read(
-            lambda book, now_us: [limit_info(view) for view in views.limits(book, now_us, prefix=prefix)]
-        )
+        found: list[LimitInfo] = []
+        while True:
+            page = self._answer(ListLimits(prefix, found[-1].name if found else ""))
+            assert isinstance(page, list), "as the question promises"
+            found += [entry for entry in page if isinstance(entry, LimitInfo)]
+            if len(page) < PAGE_MAX:
+                return found
+
+    def _answer(self, question: Question) -> Answer:
+        found = self.gate.question(question)
+        if isinstance(found, Refused):
+            raise error_from(found)
+        return found
 
     def delete_limit(self, name_or_id: str, *, force: bool = False) -> None:
         """Delete a limit; with `force` also if it has holders or waiters.
@@ -193,25 +191,13 @@ class Management:
             LimitNotFound: there is no such limit.
             InvalidRequest: there is no such state.
         """
-        if state is not None and state not in STATES:
-            raise InvalidRequest(f"state must be one of {', '.join(STATES)}, got {state!r}")
-        limit_id = None if limit is None else self.read_limit(limit).id
-        if state == "ended":
-            return self._ended(limit_id)
-        return self.gate.read(
-            lambda book, now_us: [
-                lease_info(view) for view in views.leases(book, now_us, limit_id=limit_id, state=state)
-            ]
-        )
-
-    def _ended(self, limit_id: str | None) -> list[LeaseInfo]:
-        recent = self.gate.recent()
-
-        def question(book: Book, now_us: int) -> list[LeaseInfo]:
-            wanted = [past for past in recent if limit_id is None or limit_id in dict(past.lease.slots)]
-            return [lease_info(views.lease_view(book, now_us, lease, session)) for lease, session in wanted]
-
-        return self.gate.read(question)
+        found: list[LeaseInfo] = []
+        while True:
+            page = self._answer(ListLeases(limit, state, None, found[-1].id if found else ""))
+            assert isinstance(page, list), "as the question promises"
+            found += [entry for entry in page if isinstance(entry, LeaseInfo)]
+            if len(page) < PAGE_MAX:
+                return found
 
     def list_waiters(self, limit: str | None = None) -> list[LeaseInfo]:
         """Return who waits, in order, with position, what it waits for, who holds that, and an estimate."""
@@ -223,14 +209,8 @@ class Management:
         Raises:
             LeaseNotFound: no lease has this id, or it ended too long ago.
         """
-
-        def question(book: Book, now_us: int) -> LeaseInfo | None:
-            lease = book.leases.get(lease_id)
-            return lease_info(views.lease_view(book, now_us, lease)) if lease else None
-
-        found = self.gate.read(question) or next((e for e in self._ended(None) if e.id == lease_id), None)
-        if found is None:
-            raise LeaseNotFound(lease_id)
+        found = self._answer(ReadLease(lease_id))
+        assert isinstance(found, LeaseInfo), "as the question promises"
         return found
 
     def revoke_lease(self, lease_id: str) -> None:

@@ -63,9 +63,9 @@ class Upkeep:
         )
 
     @staticmethod
-    def renewals(due: Sequence[Lease], session: str, epoch: int) -> list[Renew]:
+    def renewals(due: Sequence[Lease], epoch: int) -> list[Renew]:
         """Return the commands that renew these leases."""
-        return [Renew(lease.id, session, epoch, lease.duration_us, lease.retake) for lease in due]
+        return [Renew(lease.id, lease.session, epoch, lease.duration_us, lease.retake) for lease in due]
 
     def renewed(self, due: Sequence[Lease], outcomes: Sequence[Outcome], sent_us: int) -> None:
         """Take in what became of renewals that were sent at `sent_us`."""
@@ -91,7 +91,6 @@ class Upkeep:
 class RenewalGate(Protocol):
     """What the renewer needs of a gate."""
 
-    session: str
     epoch: int
     holding: dict[str, "Lease"]
 
@@ -196,7 +195,7 @@ class Renewer:
         if not due:
             return
         try:
-            outcomes = gate.call(self._upkeep.renewals(due, gate.session, gate.epoch))
+            outcomes = gate.call(self._upkeep.renewals(due, gate.epoch))
         except EbbgateError as error:
             _log.info("could not renew %d lease(s) yet: %s", len(due), error)
             return

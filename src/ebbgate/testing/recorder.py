@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from ebbgate.client import async_blocks, blocks, client, flows
 from ebbgate.client.embedded.gate import EmbeddedGate
-from ebbgate.client.flows import Flow, Place
+from ebbgate.client.flows import Caller, Flow
 from ebbgate.client.lease import Lease
 from ebbgate.client.renewal import Renewer
 from ebbgate.client.terms import Terms
@@ -105,9 +105,9 @@ class _Onlooker:
         self._arrivals: dict[str, int] = {}  # of leases that wait
         self._left: set[str] = set()  # leases whose blocks were left while it was on
 
-    def acquire(self, terms: Terms, place: Place) -> Flow[Held]:
+    def acquire(self, terms: Terms, caller: Caller) -> Flow[Held]:
         """Tell the story of `flows.acquire`, and write it down."""
-        lease, name = place.lease_id, self._name
+        lease, name = caller.lease_id, self._name
         self._write(
             h.Asked(
                 when_us=clock_us(), client=name, lease=lease, slots=dict(terms.slots),
@@ -116,7 +116,7 @@ class _Onlooker:
             )
         )  # fmt: skip
         try:
-            held = yield from self._listened(flows.acquire(terms, place), lease)
+            held = yield from self._listened(flows.acquire(terms, caller), lease)
         except BaseException as error:
             why = next((why for kind, why in _WHY if isinstance(error, kind)), "cancelled")
             code = getattr(error, "code", type(error).__name__)
@@ -165,8 +165,8 @@ class _Onlooker:
     def lease_of(self, before: _Function) -> _Function:
         """Write down a grant with the deadline that the client counts with."""
 
-        def lease_of(gate: object, terms: Terms, held: Held, *rest: object) -> Lease:
-            lease: Lease = before(gate, terms, held, *rest)
+        def lease_of(gate: object, place: object, terms: Terms, held: Held, *rest: object) -> Lease:
+            lease: Lease = before(gate, place, terms, held, *rest)
             self._granted(held, lease.deadline_us)
             return lease
 

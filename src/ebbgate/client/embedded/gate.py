@@ -7,6 +7,7 @@ Known limit: a process that is stopped in the middle of SQLite's own commit (som
 and everybody waits for it.
 """
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -20,6 +21,7 @@ from typing import Final, TypeVar
 
 from ebbgate.client.embedded.hearing import Hearing
 from ebbgate.client.embedded.jobs import Job, fail, is_unknown
+from ebbgate.client.embedded.loop_port import LoopPort
 from ebbgate.client.embedded.plan import Plan
 from ebbgate.client.embedded.thread_port import ThreadPort
 from ebbgate.client.embedded.timing import (
@@ -33,13 +35,14 @@ from ebbgate.client.ids import new_id
 from ebbgate.client.renewal import Renewer
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Acquire, Away, Command, Hello, Outcome, Release, Tick, Told, Waiting
+from ebbgate.core.commands import Acquire, Away, Command, Held, Hello, Outcome, Release, Tick, Told, Waiting
 from ebbgate.core.model import SECOND, Lease, Stored
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
 from ebbgate.errors import EbbgateError, InternalError, StoreUnavailable
 from ebbgate.neighbours.neighbours import Neighbours
 from ebbgate.stores.base import PATIENCE_US, Busy, EmbeddedStore, Past
+from ebbgate.wire.questions import Answer, Question, answer
 
 T = TypeVar("T")
 
@@ -59,7 +62,7 @@ class EmbeddedGate:
         """
         self.store = store
         self.book = book
-        self.session = new_id()
+        self.session = self.name = new_id()
         self.epoch = 1
         self.hearing = Hearing()
         self.holding = self.hearing.holding
@@ -84,6 +87,7 @@ class EmbeddedGate:
         self._closed = False
         self.renewer = Renewer(self)
         self._threads: ThreadPort | None = None
+        self._loops: dict[asyncio.AbstractEventLoop, LoopPort] = {}
 
     # --- commands
 
@@ -275,6 +279,10 @@ class EmbeddedGate:
         """Return an instant of the store's clock as one of the local clock."""
         return self.clock() - (self.store.clock() - store_us)
 
+    def counted_from(self, held: Held, started_us: int) -> int:
+        """Return from when a lease is counted: one that was granted later than it was asked, from then."""
+        return min(max(self.local_instant(held.at_us), started_us), self.clock())
+
     def _deliver(self, told: Told) -> None:
         if told.session == self.session:
             self.hearing.hear(told.id, told.outcome)
@@ -301,9 +309,17 @@ class EmbeddedGate:
                     self._threads = ThreadPort(self)
         return self._threads
 
-    def wait(self, waiter: Waiter, until_us: int | None) -> None:
-        """Return when `waiter` has its outcome, or at `until_us` by the local clock."""
-        self.threads.wait(waiter, until_us)
+    def loop_place(self) -> LoopPort:
+        """Return where the tasks of the running loop wait, made on first use."""
+        loop = asyncio.get_running_loop()
+        port = self._loops.get(loop)
+        if port is None:
+            for other in [
+                other for other in self._loops if other.is_closed()
+            ]:  # nobody tells when a loop ends
+                self._loops.pop(other).close()
+            port = self._loops[loop] = LoopPort(self, loop)
+        return port
 
     def listen(self, timeout_seconds: float) -> None:
         """Return when something may have become of a held lease, or after the timeout."""
@@ -360,6 +376,10 @@ class EmbeddedGate:
         with self._mutex:
             lives = [self.book.names[name] for name in names if name in self.book.names]
             return {live.limit.name: live.limit.limit for live in lives if live.limit.active}
+
+    def question(self, question: Question) -> Answer:
+        """Answer a question from the newest records; see `wire.questions`."""
+        return self.read(lambda book, now_us: answer(question, book, now_us, self.recent))
 
     def recent(self) -> list[Past]:
         """Return the leases that ended last, newest first."""

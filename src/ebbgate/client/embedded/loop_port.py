@@ -1,15 +1,22 @@
-"""Where the tasks of one event loop wait. Nothing here ever blocks the loop."""
+"""Where the tasks of one event loop ask and wait. Nothing here ever blocks the loop.
+
+A decision on the file takes tens of microseconds, so it is made on the loop itself; only where another
+thread or process is in the way, a worker thread makes it.
+"""
 
 import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from ebbgate.client.embedded.jobs import Job
+from ebbgate.client.embedded.loop_turn import LoopTurn
 from ebbgate.client.embedded.thread_port import pause_us
+from ebbgate.client.embedded.timing import GIVE_BACK_US, patience_of
 from ebbgate.client.waiting import Waiter
-from ebbgate.core.commands import Away
+from ebbgate.core.commands import Acquire, Away, Outcome, Release
 from ebbgate.core.model import SECOND
 
 if TYPE_CHECKING:
@@ -34,8 +41,36 @@ class LoopPort:
         self._look_at_us = 0
         self._helper: asyncio.Future[None] | None = None  # looks in a thread, where the loop could not
         self._waiting = 0
+        self._turn = LoopTurn(gate, loop)
+        self.session = gate.session
+        self.epoch = gate.epoch
+        self.forget = gate.forget
+        self.counted_from = gate.counted_from
         loop.add_reader(self._mailbox.fileno(), self._pushed)
         gate.ports.append(self)
+
+    async def ask(self, command: Acquire, waiter: Waiter | None, until_us: int | None) -> Outcome:
+        """Carry out one command on the loop itself, or in a thread where somebody is in the way."""
+        job = Job((command,), waiter, patience_of(until_us, self._gate.clock()))
+        await self._turn.carry_out(job)
+        if job.error is not None:
+            raise job.error
+        return job.outcomes[0]
+
+    async def give_back(self, command: Release) -> None:
+        """Release a lease; a cancellation does not keep it from being released."""
+        job = Job((command,), None, GIVE_BACK_US)
+        try:
+            async with asyncio.timeout(GIVE_BACK_US / SECOND):
+                await self._turn.carry_out(job)
+        except TimeoutError:
+            return  # it will be carried out
+        if job.error is not None:
+            self._gate.renewer.release_later(command)
+
+    async def sizes(self, names: tuple[str, ...]) -> Mapping[str, int]:
+        """Return the number of slots of these limits."""
+        return self._gate.sizes(names)
 
     async def wait(self, waiter: Waiter, until_us: int | None) -> None:
         """Return when `waiter` has its outcome, or at `until_us`."""

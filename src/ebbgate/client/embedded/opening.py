@@ -4,6 +4,7 @@ import os
 from urllib.parse import quote, urlsplit
 
 from ebbgate.client.embedded.gate import EmbeddedGate
+from ebbgate.client.management import Management
 from ebbgate.core.book import Book
 from ebbgate.core.model import Settings
 from ebbgate.stores import open_store, path_of
@@ -34,3 +35,15 @@ def open_gate(url: str, settings: Settings | None) -> EmbeddedGate:
     except BaseException:
         store.close()
         raise
+
+
+def embedded(client: Management) -> EmbeddedGate:
+    """Return the gate of a client that works on a file or in memory, for those who look inside.
+
+    Raises:
+        TypeError: it is connected to a server.
+    """
+    gate = client.gate
+    if not isinstance(gate, EmbeddedGate):
+        raise TypeError(f"{client.url} is a server's address")
+    return gate

@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from ebbgate.client.embedded.timing import patience_of
 from ebbgate.client.waiting import Waiter
+from ebbgate.core.commands import Acquire, Outcome
 from ebbgate.core.model import SECOND
 
 if TYPE_CHECKING:
@@ -37,7 +39,20 @@ class ThreadPort:
         self._followers: list[threading.Event] = []
         self._mailbox = gate.new_mailbox()
         self.address = self._mailbox.address
+        self.session = gate.session
+        self.epoch = gate.epoch
+        self.forget = gate.forget
+        self.give_back = gate.give_back
+        self.sizes = gate.sizes
+        self.counted_from = gate.counted_from
         gate.ports.append(self)
+
+    def ask(self, command: Acquire, waiter: Waiter | None, until_us: int | None) -> Outcome:
+        """Carry out one command; see `EmbeddedGate.call`."""
+        gate = self._gate
+        if until_us is None:
+            return gate.call((command,), waiter)[0]
+        return gate.call((command,), waiter, patience_us=patience_of(until_us, gate.clock()))[0]
 
     def wait(self, waiter: Waiter, until_us: int | None) -> None:
         """Return when `waiter` has its outcome, or at `until_us`."""

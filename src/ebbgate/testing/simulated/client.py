@@ -8,12 +8,12 @@ from typing import Any, Final, Protocol, TypeVar
 
 from ebbgate.client.embedded.hearing import Hearing
 from ebbgate.client.embedded.timing import GIVE_BACK_US
-from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, Place, Sizes, Wait, acquire
+from ebbgate.client.flows import Ask, Caller, Flow, GiveBack, Pause, Sizes, Wait, acquire
 from ebbgate.client.lease import Lease
 from ebbgate.client.renewal import Upkeep
 from ebbgate.client.terms import Terms
 from ebbgate.client.waiting import Waiter
-from ebbgate.core.commands import Acquire, Command, Ended, Held, Outcome, Release, Waiting
+from ebbgate.core.commands import Command, Ended, Held, Outcome, Release, Waiting
 from ebbgate.engine.engine import StoreCall
 from ebbgate.errors import (
     AcquireTimeout,
@@ -119,8 +119,8 @@ class _Driver:
     def reply_to(self, want: object) -> Steps[Any]:
         gate = self.gate
         match want:
-            case Ask(command=command, waits=waits):
-                self.waiter = Waiter(command.id) if waits and isinstance(command, Acquire) else None
+            case Ask(command=command):
+                self.waiter = Waiter(command.id)
                 outcomes = yield from gate.call((command,), self.waiter, self.cancel_us)
                 if outcomes is None:
                     raise self._cancelled()
@@ -199,9 +199,11 @@ def use(gate: Gate, terms: Terms, lease_id: str, hold_us: int, cancel_us: int | 
         )
     )
     started_us = gate.clock()
-    place = Place(gate.session, gate.epoch, lease_id, gate.wake(), gate.clock, lambda: CONNECT_TIMEOUT_US, {})
+    caller = Caller(
+        gate.session, gate.epoch, lease_id, gate.wake(), gate.clock, lambda: CONNECT_TIMEOUT_US, {}
+    )
     try:
-        held = yield from drive(acquire(terms, place), gate, cancel_us)
+        held = yield from drive(acquire(terms, caller), gate, cancel_us)
     except (Cancelled, EbbgateError) as error:
         why, code = _why(error)
         gate.record(h.NotGranted(when_us=kernel.now_us, client=gate.name, lease=lease_id, why=why, code=code))
@@ -234,6 +236,7 @@ def _lease(gate: Gate, terms: Terms, held: Held, started_us: int) -> Lease:
         held,
         terms.names,
         terms.duration_us,
+        session=gate.session,
         clock=gate.clock,
         sent_us=gate.counted_from(held, started_us, terms.duration_us),
         waited_us=gate.clock() - started_us,
@@ -292,7 +295,7 @@ def _renew(gate: Gate) -> Steps[None]:
         return
     for lease in due:
         gate.record(h.RenewSent(when_us=kernel.now_us, client=gate.name, lease=lease.id))
-    outcomes = yield from _quietly(gate, upkeep.renewals(due, gate.session, gate.epoch))
+    outcomes = yield from _quietly(gate, upkeep.renewals(due, gate.epoch))
     if outcomes is None:
         return
     upkeep.renewed(due, outcomes, sent_us)
