@@ -1,0 +1,1 @@
+"""The server: the same limits for every machine and every language, behind one address."""
