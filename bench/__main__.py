@@ -3,13 +3,15 @@
 import argparse
 import importlib
 import json
+import signal
 import sys
 import time
 import traceback
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.report import Line, Options, Workload, conditions, load_average
+from bench.report import Line, NotHereError, Options, Remark, Workload, conditions, load_average
 
 WORKLOADS = {
     "floors": "what the machine could do at best, in this run",
@@ -21,6 +23,17 @@ WORKLOADS = {
     "handover": "from a release to the next waiter in another process",
     "rate": "rate_limit",
     "imports": "import and first use in a new process",
+    "server.stream": "acquire and release through a server, no contention; Redis beside it",
+    "server.handover": "through a server, from a release to the next waiter in another process",
+    "server.work": "100 pieces of 10 ms through 5 slots of a server",
+    "server.rate": "rate_limit through a server",
+    "server.rest": "acquire and release over REST, keep-alive connections",
+    "server.size": "what waiting clients, waiters and leases cost a server",
+    "server.life": "start, restart and idling of a server",
+    "peers.redis": "Redis with a semaphore in Lua, through redis-py",
+    "peers.limits": "rate limits: the `limits` library on Redis, and ebbgate",
+    "peers.dask": "Dask's Semaphore",
+    "peers.prefect": "Prefect's server, over HTTP and through its SDK",
 }
 
 
@@ -29,9 +42,21 @@ def _workload(name: str) -> Workload:
     return run
 
 
+def _asked_for(name: str) -> list[str]:
+    """Return the workloads that a name on the command line means: one, or all of a group."""
+    found = [workload for workload in WORKLOADS if workload == name or workload.startswith(f"{name}.")]
+    if not found:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(WORKLOADS)}, server, peers")
+    return found
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=WORKLOADS, metavar="NAME", help=", ".join(WORKLOADS))
+    known = f"of {', '.join(WORKLOADS)}; `server` and `peers` mean all of theirs; none: all"
+    parser.add_argument("names", nargs="*", type=_asked_for, metavar="NAME", help=known)
+    parser.add_argument(
+        "--only", nargs="+", type=_asked_for, default=[], metavar="NAME", help="the same as NAME"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="once and short: to see that it runs, not how fast"
     )
@@ -39,21 +64,37 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(name: str, options: Options) -> tuple[list[Line], str]:
-    """Print the lines of a workload as they come; return them, and why it failed, if it did."""
-    lines: list[Line] = []
-    print(f"\n{name}: {WORKLOADS[name]}", flush=True)
-    begun = time.monotonic()
-    try:
-        for line in _workload(name)(options):
-            lines.append(line)
-            print(line, flush=True)
-    except Exception as error:
-        traceback.print_exc()
-        print(f"  {name} failed: {error}", flush=True)
-        return lines, repr(error)
-    print(f"  ({time.monotonic() - begun:.1f} s, load average then {load_average()})", flush=True)
-    return lines, ""
+@dataclass(slots=True)
+class Run:
+    """What came out of the workloads."""
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    remarks: list[dict[str, str]] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    not_here: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def measure(self, name: str, options: Options) -> None:
+        """Run a workload; print its lines as they come."""
+        print(f"\n{name}: {WORKLOADS[name]}", flush=True)
+        begun = time.monotonic()
+        try:
+            for found in _workload(name)(options):
+                print(found, flush=True)
+                if isinstance(found, Remark):
+                    self.remarks.append({"workload": name, "text": found.text})
+                    continue
+                self.lines.append(_as_json(name, found))
+                if found.verdict == "MISS":
+                    self.missed.append(f"  {name}: {found.name}")
+        except NotHereError as reason:
+            self.not_here[name] = str(reason)
+            print(f"  not measured here: {reason}", flush=True)
+        except Exception as error:
+            traceback.print_exc()
+            self.failed[name] = repr(error)
+            print(f"  {name} failed: {error}", flush=True)
+        print(f"  ({time.monotonic() - begun:.1f} s, load average then {load_average()})", flush=True)
 
 
 def _as_json(workload: str, line: Line) -> dict[str, Any]:
@@ -81,26 +122,29 @@ def main() -> int:
         "once and short, do not quote" if options.quick else f"medians of {options.repeats} or more repeats"
     )
     print(f"{'measured:':<14} {thorough}; (lowest .. highest) of the repeats; MISS: not at its target")
-    written: list[dict[str, Any]] = []
-    missed: list[str] = []
-    failed: dict[str, str] = {}
-    for name in arguments.only or WORKLOADS:
-        lines, failure = _measure(name, options)
-        if failure:
-            failed[name] = failure
-        written += [_as_json(name, line) for line in lines]
-        missed += [f"  {name}: {line.name}" for line in lines if line.verdict == "MISS"]
-    judged = sum(1 for line in written if line["verdict"])
-    reached = judged - len(missed)
-    print(f"\n{reached} of {judged} at their target, {len(missed)} missed, {len(failed)} not measured")
-    for text in missed:
+    done = Run()
+    asked = [name for names in [*arguments.names, *arguments.only] for name in names]
+    for name in asked or WORKLOADS:
+        done.measure(name, options)
+    judged = sum(1 for line in done.lines if line["verdict"])
+    reached = judged - len(done.missed)
+    print(f"\n{reached} of {judged} at their target, {len(done.missed)} missed, {len(done.failed)} failed")
+    for text in done.missed:
         print(text)
+    for name, reason in done.not_here.items():
+        print(f"  not measured here: {name}: {reason}")
     if arguments.json:
         known["load average at the end"] = load_average()
-        document = {"conditions": known, "quick": options.quick, "lines": written, "failed": failed}
+        document = {"conditions": known, "quick": options.quick, **asdict(done)}
         arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return 1 if failed else 0
+    return 1 if done.failed else 0
+
+
+def _end(_signal: int, _frame: object) -> None:
+    """Leave as after Ctrl-C, so that what was started is stopped."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())

@@ -60,7 +60,10 @@ def with_byte_code() -> dict[str, str]:
 
 
 def crew(
-    function: Callable[[Task, Start], Result], tasks: Sequence[Task], url: str = "memory://"
+    function: Callable[[Task, Start], Result],
+    tasks: Sequence[Task],
+    url: str = "memory://",
+    python: str = sys.executable,
 ) -> list[Result]:
     """Run `function` once for each task, each in a process of its own, all at once.
 
@@ -68,6 +71,7 @@ def crew(
         function: of a module; takes its task and a `Start`, returns something JSON can hold.
         tasks: one a process.
         url: what `EBBGATE_URL` says there.
+        python: the interpreter, with whose packages it runs.
 
     Returns:
         The results, in the order of the tasks.
@@ -75,7 +79,7 @@ def crew(
     Raises:
         RuntimeError: a process failed; its output says why.
     """
-    command = [sys.executable, "-m", "bench.crew", function.__module__, function.__name__]
+    command = [python, "-m", "bench.crew", function.__module__, function.__name__]
     processes = [
         subprocess.Popen(
             command, cwd=ROOT, env=environment(url), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE

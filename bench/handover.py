@@ -4,14 +4,16 @@ Every process asks, works 3 ms, releases and asks again at once, so that all but
 lies between two neighbouring grants counts only if the second had asked before the first was released.
 """
 
+import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import NamedTuple
 
 from bench.crew import Result, Start, Task, crew, store
-from bench.report import Line, Options, at_most, percentile
+from bench.report import Line, Options, Target, at_most, percentile
 
 WORK_S = 0.003
 SETTLED_S = 0.5
@@ -29,20 +31,53 @@ class Turn(NamedTuple):
     released: float
 
 
+def taken(turn: Callable[[], AbstractContextManager[object]], task: Task, start: Start) -> Result:
+    """Take turns with the other processes for a fixed time; `turn` holds the slot."""
+    work_s = task.get("work_s", WORK_S)
+    found: list[tuple[int, float, float, float]] = []
+    until = start() + task["seconds"]
+    while (asked := time.monotonic()) < until:
+        with turn() as held:
+            got = time.monotonic()
+            time.sleep(work_s)
+            released = time.monotonic()
+        # Who gives no numbers is put in order by the clock.
+        found.append((getattr(held, "fencing_token", None) or int(got * 1e9), asked, got, released))
+    return {"turns": found}
+
+
 def turns(task: Task, start: Start) -> Result:
     """Take turns with the other processes for a fixed time."""
     from ebbgate.sync import concurrency
 
     with concurrency("warm"):
         pass
+    return taken(lambda: concurrency("a"), task, start)
+
+
+def turns_in_tasks(task: Task, start: Start) -> Result:
+    """Take turns in so many asyncio tasks, with those of the other processes, for a fixed time."""
+    return asyncio.run(_turns_in_tasks(task, start))
+
+
+async def _turns_in_tasks(task: Task, start: Start) -> Result:
+    from ebbgate.asyncio import concurrency
+
     found: list[tuple[int, float, float, float]] = []
+    until = 0.0
+
+    async def take() -> None:
+        while (asked := time.monotonic()) < until:
+            async with concurrency("a") as lease:
+                got = time.monotonic()
+                await asyncio.sleep(WORK_S)
+                released = time.monotonic()
+            found.append((lease.fencing_token or 0, asked, got, released))
+
+    async with concurrency("warm"):
+        pass
     until = start() + task["seconds"]
-    while (asked := time.monotonic()) < until:
-        with concurrency("a") as lease:
-            got = time.monotonic()
-            time.sleep(WORK_S)
-            released = time.monotonic()
-        found.append((lease.fencing_token, asked, got, released))
+    await asyncio.gather(*(take() for _ in range(task["tasks"])))
     return {"turns": found}
 
 
@@ -61,6 +96,26 @@ def _turns_of(results: Sequence[Result]) -> list[Turn]:
         for process, result in enumerate(results)
         for token, asked, got, released in result["turns"]
     )
+
+
+def gaps_ms_of(results: Sequence[Result]) -> list[float]:
+    """Return what lay between a release and the next grant, in another process, in milliseconds."""
+    found = _turns_of(results)
+    assert all(one.released <= other.got for one, other in pairwise(found)), "one at a time"
+    return [
+        1000 * (other.got - one.released)
+        for one, other in pairwise(found)
+        if one.process != other.process and other.asked < one.released
+    ]
+
+
+def lines_of(
+    what: str, gaps_ms: Sequence[Sequence[float]], p50: Target | None = None, p99: Target | None = None
+) -> Iterator[Line]:
+    """Yield the lines of some hand-overs, one row of gaps a repeat."""
+    note = f"{sum(len(row) for row in gaps_ms):,} hand-overs"
+    yield Line(f"{what}, p50", [percentile(row, 0.5) for row in gaps_ms], "ms", p50, note=note)
+    yield Line(f"{what}, p99", [percentile(row, 0.99) for row in gaps_ms], "ms", p99)
 
 
 def overtakings(found: Sequence[Turn]) -> int:
@@ -85,54 +140,32 @@ def out_of_order(url: str) -> int:
 def run(options: Options) -> Iterator[Line]:
     """Measure with 2 and with 32 waiting processes."""
     for waiters, seconds in ((2, options.scaled(4, 0.5)), (32, options.scaled(6, 1.5))):
-        p50: list[float] = []
-        p99: list[float] = []
-        most: list[float] = []
+        gaps: list[list[float]] = []
         overtaken: list[float] = []
         disorder: list[float] = []
-        count = 0
         for _ in range(options.repeats):
             with store(a=1, warm=100) as url:
-                found = _turns_of(crew(turns, [{"seconds": seconds}] * (waiters + 1), url))
+                results = crew(turns, [{"seconds": seconds}] * (waiters + 1), url)
                 disorder.append(out_of_order(url))
-            assert all(one.released <= other.got for one, other in pairwise(found)), "one at a time"
-            gaps_ms = [
-                1000 * (other.got - one.released)
-                for one, other in pairwise(found)
-                if one.process != other.process and other.asked < one.released
-            ]
-            p50.append(percentile(gaps_ms, 0.5))
-            p99.append(percentile(gaps_ms, 0.99))
-            most.append(max(gaps_ms))
+            found = _turns_of(results)
+            gaps.append(gaps_ms_of(results))
             # At the start all ask at once; who came first then, the store alone knows.
             settled = min(turn.asked for turn in found) + SETTLED_S
             overtaken.append(overtakings([turn for turn in found if turn.asked > settled]))
-            count += len(gaps_ms)
-        note = f"{count:,} hand-overs"
-        yield Line(f"hand-over, {waiters} waiting processes, p50", p50, "ms", at_most(0.5), note=note)
-        yield Line(f"hand-over, {waiters} waiting processes, p99", p99, "ms", at_most(5))
-        yield Line(f"hand-over, {waiters} waiting processes, longest", most, "ms")
+        who = f"{waiters} waiting processes"
+        yield from lines_of(f"hand-over, {who}", gaps, at_most(0.5), at_most(5))
+        yield Line(f"hand-over, {who}, longest", [max(row) for row in gaps], "ms")
+        none = at_most(0)
         yield Line(
-            f"overtaken by one who asked > 5 ms later, {waiters} waiting",
-            overtaken,
-            "grants",
-            at_most(0),
-            judged="worst",
+            f"overtaken by one who asked > 5 ms later, {waiters} waiting", overtaken, "grants", none, "worst"
         )
         yield Line(
-            f"neighbours not in order of arrival, {waiters} waiting",
-            disorder,
-            "grants",
-            at_most(0),
-            judged="worst",
+            f"neighbours not in order of arrival, {waiters} waiting", disorder, "grants", none, "worst"
         )
-    p50, p99 = [], []
+    gaps = []
     for _ in range(options.repeats):
         with store(a=1, warm=100) as url:
             task = {"seconds": options.scaled(2, 0.5), "threads": 10}
             found = _turns_of(crew(turns_in_threads, [task], url)[0]["parts"])
-        gaps_ms = [1000 * (b.got - a.released) for a, b in pairwise(found) if b.asked < a.released]
-        p50.append(percentile(gaps_ms, 0.5))
-        p99.append(percentile(gaps_ms, 0.99))
-    yield Line("hand-over among 10 threads of one process, p50", p50, "ms")
-    yield Line("hand-over among 10 threads of one process, p99", p99, "ms")
+        gaps.append([1000 * (b.got - a.released) for a, b in pairwise(found) if b.asked < a.released])
+    yield from lines_of("hand-over among 10 threads of one process", gaps)

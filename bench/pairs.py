@@ -3,12 +3,62 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import Any
 
 from bench.crew import Result, Start, Task, crew, store
 from bench.report import Line, Options, Target, Waited, at_least
 
 WARM_UP = 300
+BURST = 20
+"""So many pairs between two looks at the clock."""
+
+
+def counted(pair: Callable[[], object], task: Task, start: Start) -> Result:
+    """Do pairs in one thread, and count."""
+    for _ in range(task.get("warm_up", WARM_UP)):
+        pair()
+    begun = start()
+    until, before, count = begun + task["seconds"], Waited.now(), 0
+    while (now := time.monotonic()) < until:
+        for _ in range(task.get("burst", BURST)):
+            pair()
+            count += 1
+    return {"rate": count / (now - begun), "waited": before.share_since()}
+
+
+async def counted_in_tasks(pair: Callable[[], Awaitable[object]], task: Task, start: Start) -> Result:
+    """Do pairs in so many asyncio tasks as the task says, all at once, and count."""
+    tasks, burst = task.get("tasks", 1), task.get("burst", BURST)
+    warm_up = range(-(-task.get("warm_up", WARM_UP) // tasks))
+    count, before, until = 0, Waited.now(), 0.0
+
+    async def warm() -> None:
+        for _ in warm_up:
+            await pair()
+
+    async def worker() -> None:
+        nonlocal count
+        while time.monotonic() < until:
+            for _ in range(burst):
+                await pair()
+                count += 1
+
+    await asyncio.gather(*(warm() for _ in range(tasks)))
+    count, begun = 0, start()
+    until, before = begun + task["seconds"], Waited.now()
+    await asyncio.gather(*(worker() for _ in range(tasks)))
+    return {"rate": count / (time.monotonic() - begun), "waited": before.share_since()}
+
+
+def run_loop(main: Coroutine[Any, Any, Result], task: Task) -> Result:
+    """Run a coroutine on the event loop that the task names: Python's own, or uvloop's."""
+    if not task.get("uvloop"):
+        return asyncio.run(main)
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
 
 
 def pairs_sync(task: Task, start: Start) -> Result:
@@ -16,39 +66,25 @@ def pairs_sync(task: Task, start: Start) -> Result:
     from ebbgate.sync import concurrency
 
     name = task["limit"]
-    for _ in range(WARM_UP):
+
+    def pair() -> None:
         with concurrency(name):
             pass
-    begun = start()
-    until, before, count = begun + task["seconds"], Waited.now(), 0
-    while (now := time.monotonic()) < until:
-        for _ in range(20):
-            with concurrency(name):
-                pass
-        count += 20
-    return {"rate": count / (now - begun), "waited": before.share_since()}
+
+    return counted(pair, task, start)
 
 
 def pairs_async(task: Task, start: Start) -> Result:
-    """Acquire and release one limit in one task."""
-    return asyncio.run(_pairs_async(task, start))
-
-
-async def _pairs_async(task: Task, start: Start) -> Result:
+    """Acquire and release one limit in asyncio tasks, one if the task does not say how many."""
     from ebbgate.asyncio import concurrency
 
     name = task["limit"]
-    for _ in range(WARM_UP):
+
+    async def pair() -> None:
         async with concurrency(name):
             pass
-    begun = start()
-    until, before, count = begun + task["seconds"], Waited.now(), 0
-    while (now := time.monotonic()) < until:
-        for _ in range(20):
-            async with concurrency(name):
-                pass
-        count += 20
-    return {"rate": count / (now - begun), "waited": before.share_since()}
+
+    return run_loop(counted_in_tasks(pair, task, start), task)
 
 
 def waiting(results: Sequence[Result]) -> str:

@@ -110,7 +110,22 @@ def _digits(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
-Workload = Callable[[Options], Iterator[Line]]
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What readers should know about the lines around it: versions, what was left out, and why."""
+
+    text: str
+
+    def __str__(self) -> str:
+        """Show it in one line."""
+        return f"  - {self.text}"
+
+
+class NotHereError(Exception):
+    """What would be measured cannot be installed or started on this machine; the text says why."""
+
+
+Workload = Callable[[Options], Iterator[Line | Remark]]
 
 
 def percentile(values: Sequence[float], part: float) -> float:
