@@ -110,7 +110,7 @@ class Options:
     def host_names(self) -> frozenset[str]:
         """The names besides loopback under which the server may be addressed, in lower case."""
         own = () if self.is_wildcard else (self.host,)
-        return frozenset(name.lower().removesuffix(".") for name in (*self.allowed_hosts, *own))
+        return frozenset(canonical_host(name) for name in (*self.allowed_hosts, *own))
 
 
 def is_loopback_name(host: str) -> bool:
@@ -123,6 +123,15 @@ def is_loopback_name(host: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return bool(mapped.is_loopback if mapped is not None else address.is_loopback)
+
+
+def canonical_host(host: str) -> str:
+    """Return one way to write a host for all that name it."""
+    host = host.lower().removesuffix(".")
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return host
 
 
 def _is_address(host: str) -> bool:

@@ -1,0 +1,91 @@
+"""What the front says when it lets something not through: problem documents (RFC 9457), made once."""
+
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ebbgate.errors import InternalError, InvalidRequest, NotAuthorized, ServerUnavailable
+from ebbgate.server.keys import KEY_LENGTH_MIN
+from ebbgate.server.options import BODY_BYTES_MAX
+
+assert BODY_BYTES_MAX == 1 << 20, "as said below"
+
+
+class Refusal(NamedTuple):
+    """An answer that is always the same."""
+
+    status: int
+    code: str
+    title: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+def _refusal(status: HTTPStatus, code: str, detail: str, *more: tuple[bytes, bytes]) -> Refusal:
+    problem = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": int(status),
+        "code": code,
+        "detail": detail,
+    }
+    body = msgspec.json.encode(problem)
+    headers = (
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        *more,
+    )
+    return Refusal(int(status), code, status.phrase, headers, body)
+
+
+_CLOSE: Final = (b"connection", b"close")
+_BEARER: Final = (b"www-authenticate", b'Bearer realm="ebbgate"')
+_BASIC: Final = (b"www-authenticate", b'Basic realm="ebbgate", charset="UTF-8"')
+
+BAD_REQUEST: Final = _refusal(
+    HTTPStatus.BAD_REQUEST,
+    InvalidRequest.code,
+    "a request needs one Host header, and no header twice that decides who may do what",
+)
+MISDIRECTED: Final = _refusal(
+    HTTPStatus.MISDIRECTED_REQUEST,
+    "host_not_allowed",
+    "this server is not known by the name in the Host header; name it: ebbgate serve --allowed-host NAME",
+)
+FOREIGN: Final = _refusal(
+    HTTPStatus.FORBIDDEN,
+    "origin_not_allowed",
+    "this request comes from a page of another origin; if a proxy stands before this server, name it: "
+    "ebbgate serve --trusted-proxy ADDRESS",
+)
+PLAIN: Final = _refusal(
+    HTTPStatus.FORBIDDEN,
+    "plain_http",
+    "this server answers other machines over TLS, or through a proxy that is named: "
+    "ebbgate serve --trusted-proxy ADDRESS",
+)
+_MISSING: Final = (
+    "this server needs an API key that it knows; set EBBGATE_API_KEY, or send Authorization: Bearer KEY "
+    f"({KEY_LENGTH_MIN} characters or more)"
+)
+NO_KEY: Final = _refusal(HTTPStatus.UNAUTHORIZED, NotAuthorized.code, _MISSING, _BEARER)
+NO_KEY_BASIC: Final = _refusal(HTTPStatus.UNAUTHORIZED, NotAuthorized.code, _MISSING, _BEARER, _BASIC)
+TOO_LARGE: Final = _refusal(
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "too_large",
+    "a request's body may have up to 1 MiB; ask for less at a time",
+    _CLOSE,
+)
+FULL: Final = _refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    ServerUnavailable.code,
+    "this server has as many connections as it may; come back later, or raise it: ebbgate serve --connections-max N",
+    (b"retry-after", b"5"),
+    _CLOSE,
+)
+INTERNAL: Final = _refusal(
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    InternalError.code,
+    "a defect of this server; its log tells more",
+)
