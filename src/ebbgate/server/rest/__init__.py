@@ -1,0 +1,1 @@
+"""REST, version 1: the way in for every language."""
