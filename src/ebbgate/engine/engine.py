@@ -54,6 +54,7 @@ class Batch(NamedTuple):
     outcomes: list[Outcome]
     told: list[Told]
     promoted: list[Lease]  # who stands first in its line now
+    changes: list[Stored]  # that were committed
 
 
 class _Unsettled(NamedTuple):
@@ -105,10 +106,10 @@ class Engine:
             self.forget()
             raise
         if not late:
-            return Batch(decision.outcomes, decision.told, decision.promoted)
+            return Batch(decision.outcomes, decision.told, decision.promoted, decision.changes)
         fresh = iter(decision.outcomes)
         outcomes = [late[id(c)] if id(c) in late else next(fresh) for c in commands]
-        return Batch(outcomes, decision.told, decision.promoted)
+        return Batch(outcomes, decision.told, decision.promoted, decision.changes)
 
     def _commit(self, commands: Sequence[Command]) -> Generator[StoreCall, Reply, Decision]:
         """Decide until the decision is committed on the newest version."""

@@ -1,0 +1,93 @@
+"""Everything that one server is made of, put together."""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from ebbgate.core.model import SECOND, Settings
+from ebbgate.server.decider import Decider
+from ebbgate.server.hearing import Hearing
+from ebbgate.server.rest.app import rest_app
+from ebbgate.server.sessions import Sessions
+from ebbgate.server.stream import Receive, Scope, Send, Stream
+from ebbgate.stores import open_store, path_of
+from ebbgate.stores.sqlite import Durability
+from ebbgate.wire.stream import PATH
+
+COME_BACK_SECONDS: Final = 0.5
+"""When clients of a server that stops try again: another one may have taken its place by then."""
+
+
+class Service:
+    """One server's decider and all that it serves, as an ASGI application without a front."""
+
+    def __init__(
+        self,
+        store: str,
+        *,
+        durability: Durability = "full",
+        settings: Settings | None = None,
+        away_grace_seconds: float = 10.0,
+        recovery_grace_seconds: float = 30.0,
+    ) -> None:
+        """Open the store.
+
+        Args:
+            store: its URL.
+            durability: for SQLite; see `open_store`.
+            settings: of the store.
+            away_grace_seconds: for how long a client whose connections broke may come back.
+            recovery_grace_seconds: for how long nothing expires after nobody could renew.
+
+        Raises:
+            InvalidRequest: `store` names none.
+            StoreUnavailable: it cannot be opened.
+        """
+        path: Path | None = path_of(store) if store.startswith("sqlite:") else None
+        opened = open_store(store, durability=durability)
+        try:
+            self.decider = Decider(
+                opened, path, settings, recovery_grace_us=round(recovery_grace_seconds * SECOND)
+            )
+        except BaseException:
+            opened.close()
+            raise
+        self.sessions = Sessions(self.decider, away_grace_us=round(away_grace_seconds * SECOND))
+        self.hearing = Hearing(self.decider)
+        self._recovery_seconds = recovery_grace_seconds
+        self._missing: asyncio.TimerHandle | None = None
+        self._stream = Stream(self.decider, self.sessions)
+        self._rest = rest_app(self.decider, self.hearing)
+
+    def start(self) -> None:
+        """Begin to decide, on the running loop.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        self.decider.start()
+        loop = asyncio.get_running_loop()
+        self._missing = loop.call_later(self._recovery_seconds, self.sessions.miss_absent)
+
+    def drain(self) -> None:
+        """Have everybody who waits come back, here when it runs again or at another server."""
+        self.hearing.drain()
+        self.sessions.drain(COME_BACK_SECONDS)
+
+    def close(self) -> None:
+        """Stop deciding; what is held stays held."""
+        if self._missing is not None:
+            self._missing.cancel()
+        self.sessions.close()
+        self.decider.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or connection."""
+        if scope["type"] == "websocket":
+            if scope["path"] == PATH:
+                await self._stream(scope, receive, send)
+            else:
+                await receive()
+                await send({"type": "websocket.close", "code": 4404})
+        elif scope["type"] == "http":
+            await self._rest(scope, receive, send)

@@ -1,0 +1,148 @@
+"""The client processes that are connected by a stream: who is here, who is away, and what each is told."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from ebbgate.core.book import Book
+from ebbgate.core.commands import Away, Told
+from ebbgate.core.model import SECOND
+from ebbgate.server.decider import Decider, ignore
+from ebbgate.wire.stream import Down, EndedItem, GoodbyeItem, HurryItem, Role, item_of
+
+_log: Final = logging.getLogger("ebbgate.server")
+
+AWAY_GRACE_US: Final = 10 * SECOND
+
+
+class Line(Protocol):
+    """One connection, as those see it who send something over it."""
+
+    def send(self, item: Down) -> None:
+        """Send an item, together with the others of this turn of the loop."""
+
+    def end(self, code: int, reason: str) -> None:
+        """Close it."""
+
+
+@dataclass(slots=True)
+class Present:
+    """A session that has a connection here."""
+
+    epoch: int
+    main: Line | None = None
+    renewer: Line | None = None
+
+
+class Sessions:
+    """Every session that is connected to this server."""
+
+    def __init__(self, decider: Decider, *, away_grace_us: int = AWAY_GRACE_US) -> None:
+        """Nobody is connected yet.
+
+        Args:
+            decider: decides for all.
+            away_grace_us: for how long one whose connections broke may come back.
+        """
+        self._decider = decider
+        self._grace_us = away_grace_us
+        self._present: dict[str, Present] = {}
+        decider.audiences.append(self)
+
+    def __len__(self) -> int:
+        """Return how many are connected."""
+        return len(self._present)
+
+    def attach(self, session: str, epoch: int, role: Role, line: Line) -> None:
+        """Note that a session has a connection, after its greeting was committed; an older one is closed."""
+        present = self._present.get(session)
+        if present is None:
+            present = self._present[session] = Present(epoch)
+        present.epoch = max(present.epoch, epoch)
+        if role == "renewer":
+            present.renewer = line
+        elif present.main is not line:
+            older, present.main = present.main, line
+            if older is not None:
+                older.end(4409, "this session has connected anew")
+
+    def detach(self, session: str, line: Line, *, certain: bool) -> None:
+        """Note that a connection has ended; without another one the session is away."""
+        present = self._present.get(session)
+        if present is None:
+            return
+        if present.main is line:
+            present.main = None
+        if present.renewer is line:
+            present.renewer = None
+        if present.main is None and present.renewer is None:
+            del self._present[session]
+            gone = Away(session, present.epoch, certain=certain, grace_us=self._grace_us)
+            self._decider.submit((gone,), ignore)
+
+    def epoch_of(self, session: str) -> int:
+        """Return the newest epoch that is known of a session."""
+        present = self._present.get(session)
+        known = self._decider.book.sessions.get(session)
+        return max(present.epoch if present else 0, known.epoch if known else 0)
+
+    # --- what they are told
+
+    def is_mine(self, session: str) -> bool:
+        """See `Audience`."""
+        return session in self._present
+
+    def tell(self, told: Told) -> bool:
+        """See `Audience`: a loss goes to who keeps the lease alive, a grant to who waits for it."""
+        present = self._present.get(told.session)
+        if present is None:
+            return False
+        item = item_of(0, told.outcome, told.id)
+        lost = isinstance(item, EndedItem)
+        first, second = (present.renewer, present.main) if lost else (present.main, None)
+        for line in (first, second):
+            if line is not None:
+                line.send(item)
+        return True
+
+    def hurry(self) -> None:
+        """See `Audience`."""
+        for line in self._lines():
+            line.send(HurryItem())
+
+    def reloaded(self, book: Book) -> None:
+        """See `Audience`: who is unknown by now must greet again, and everybody asks again for what it waits for."""
+        del book
+        for line in self._lines():
+            line.end(1012, "the store was loaded anew: connect again")
+
+    def drain(self, after_seconds: float) -> None:
+        """Ask everybody to come back later, or at another server."""
+        for line in self._lines():
+            line.send(GoodbyeItem(after_seconds))
+
+    def close(self) -> None:
+        """Forget everybody: that connections end because the server stops says nothing about the clients."""
+        self._present.clear()
+
+    def _lines(self) -> Iterable[Line]:
+        lines: dict[int, Line] = {}
+        for present in self._present.values():
+            for line in (present.main, present.renewer):
+                if line is not None:
+                    lines[id(line)] = line
+        return list(lines.values())
+
+    # --- who did not come back
+
+    def miss_absent(self) -> None:
+        """Say of those who were served over a stream before, and have not come back, that they are away."""
+        absent = [
+            Away(session.id, session.epoch, certain=False, grace_us=0)
+            for session in self._decider.book.sessions.values()
+            if session.remembers == "spends" and session.away_us < 0 and session.id not in self._present
+        ]
+        if absent:
+            _log.info("%d client(s) have not come back", len(absent))
+            self._decider.submit(absent, ignore)
