@@ -64,6 +64,7 @@ def crew(
     tasks: Sequence[Task],
     url: str = "memory://",
     python: str = sys.executable,
+    variables: Mapping[str, str] | None = None,
 ) -> list[Result]:
     """Run `function` once for each task, each in a process of its own, all at once.
 
@@ -72,6 +73,7 @@ def crew(
         tasks: one a process.
         url: what `EBBGATE_URL` says there.
         python: the interpreter, with whose packages it runs.
+        variables: what is added to the environment.
 
     Returns:
         The results, in the order of the tasks.
@@ -80,9 +82,10 @@ def crew(
         RuntimeError: a process failed; its output says why.
     """
     command = [python, "-m", "bench.crew", function.__module__, function.__name__]
+    surroundings = {**environment(url), **(variables or {})}
     processes = [
         subprocess.Popen(
-            command, cwd=ROOT, env=environment(url), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            command, cwd=ROOT, env=surroundings, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         for _ in tasks
     ]

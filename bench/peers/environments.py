@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.background import DidNotStartError, background
-from bench.crew import with_byte_code
+from bench.crew import Result, Start, Task, crew
 from bench.report import NotHereError
 
 PATIENCE_S = 600.0
+COMPILED = {"PYTHONPYCACHEPREFIX": ""}
+"""Their byte code lies beside them, made when they were installed."""
+
 _VERSIONS = """
 import importlib.metadata, json, sys
 print(json.dumps({name: importlib.metadata.version(name) for name in sys.argv[1:]}))
@@ -38,10 +41,14 @@ class Environment:
         """The interpreter that sees them."""
         return str(self.folder / "bin" / "python")
 
-    def program(self, name: str) -> str | None:
-        """Return the path of a console script of theirs, None if there is none."""
-        path = self.folder / "bin" / name
-        return str(path) if path.exists() else None
+    def crew(
+        self,
+        function: Callable[[Task, Start], Result],
+        tasks: Sequence[Task],
+        variables: Mapping[str, str] | None = None,
+    ) -> list[Result]:
+        """Run `function` once for each task, with these packages; see `bench.crew.crew`."""
+        return crew(function, tasks, python=self.python, variables={**COMPILED, **(variables or {})})
 
     def versions(self, *packages: str) -> str:
         """Return packages and their versions, for people."""
@@ -88,7 +95,7 @@ def _commands(folder: Path, packages: Sequence[str]) -> list[list[str]]:
     if uv:
         return [
             [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--quiet", "--python", python, *packages],
+            [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *packages],
         ]
     return [
         [sys.executable, "-m", "venv", str(folder)],
@@ -114,11 +121,14 @@ def peer(
 ) -> Iterator[None]:
     """Run a peer's server until the block ends, in an empty folder of its own, which is its home.
 
+    Whoever it runs as may enter the folder.
+
     Raises:
         NotHereError: it does not start.
     """
     with tempfile.TemporaryDirectory(prefix="ebbgate-bench-", ignore_cleanup_errors=True) as folder:
-        surroundings = {**with_byte_code(), "HOME": folder, **(variables or {})}
+        Path(folder).chmod(0o755)
+        surroundings = {**os.environ, **COMPILED, "HOME": folder, **(variables or {})}
         try:
             with background(command, ready, environment=surroundings, folder=folder, patience_s=patience_s):
                 yield

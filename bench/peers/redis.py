@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from bench.background import free_port, listens
-from bench.crew import Result, Start, Task, crew
+from bench.crew import Result, Start, Task
 from bench.handover import gaps_ms_of, lines_of, taken
 from bench.pairs import counted, counted_in_tasks, run_loop, waiting
 from bench.peers.environments import Environment, environment, peer
@@ -171,7 +171,7 @@ def run(options: Options) -> Iterator[Line | Remark]:
             ),
         ):
             full = {**task, "port": port, "slots": 10_000, "seconds": seconds}
-            results = [crew(function, [full], python=where.python)[0] for _ in range(options.repeats)]
+            results = [where.crew(function, [full])[0] for _ in range(options.repeats)]
             yield Line(f"Redis, {what}, pairs", [r["rate"] for r in results], "/s", note=waiting(results))
         yield from _handovers(options, port, where)
 
@@ -179,5 +179,5 @@ def run(options: Options) -> Iterator[Line | Remark]:
 def _handovers(options: Options, port: int, where: Environment) -> Iterator[Line]:
     for waiters, seconds in ((2, options.scaled(3, 0.5)), (32, options.scaled(4, 1))):
         tasks = [{"port": port, "seconds": seconds}] * (waiters + 1)
-        gaps = [gaps_ms_of(crew(turns, tasks, python=where.python)) for _ in range(options.repeats)]
+        gaps = [gaps_ms_of(where.crew(turns, tasks)) for _ in range(options.repeats)]
         yield from lines_of(f"Redis, hand-over by BLPOP, {waiters} waiting processes", gaps)
