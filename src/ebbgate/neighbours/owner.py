@@ -55,6 +55,7 @@ class Owner:
         self._path = Path(os.path.realpath(path))
         self._pid = os.getpid()
         try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = os.open(_beside(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
         except OSError as error:
             raise StoreUnavailable(

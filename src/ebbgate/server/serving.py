@@ -1,0 +1,324 @@
+"""The life of a server: it binds, opens its store, decides, listens, and drains before it ends."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import uvicorn
+import uvloop
+
+from ebbgate import __version__
+from ebbgate.core.model import SECOND, Settings
+from ebbgate.errors import EbbgateError
+from ebbgate.neighbours.owner import Owner, OwnerAddress
+from ebbgate.server.front import App, Front, Receive, Scope, Send
+from ebbgate.server.http import HttpConfig, HttpSocket
+from ebbgate.server.notify import Notifier
+from ebbgate.server.options import BODY_BYTES_MAX, Options
+from ebbgate.server.socket import StreamSocket
+from ebbgate.server.sockets import (
+    BACKLOG,
+    address_of,
+    bind,
+    bind_beside,
+    close_all,
+    listen,
+    load_certificate,
+    raise_file_limit,
+    tls_context,
+)
+from ebbgate.stores import path_of
+
+_log: Final = logging.getLogger("ebbgate.server")
+
+KEEP_ALIVE_SECONDS: Final = 75  # longer than proxies keep an idle connection, so that theirs ends first
+_REST_CONNECTIONS: Final = 1_000  # beside those of streams
+_TICK_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.02
+_FLUSH_SECONDS: Final = 0.05  # for the last words to clients
+_CANCEL_SECONDS: Final = 1.0
+
+
+class Service(Protocol):
+    """What is served, without a front."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or connection."""
+
+    def start(self) -> None:
+        """Begin, on the running loop."""
+
+    def drain(self) -> None:
+        """Have everybody who waits come back later."""
+
+    def close(self) -> None:
+        """End."""
+
+
+class Server:
+    """One server in the running loop; made by `running`."""
+
+    def __init__(self, options: Options, service: Service | None, notifier: Notifier) -> None:
+        """Do nothing yet.
+
+        Args:
+            options: everything that it was told.
+            service: what is served; None: what the options say.
+            notifier: hears how it goes.
+        """
+        self.options = options
+        self.url = ""
+        self.socket: Path | None = None  # of the processes of its user on this machine
+        self._service = service
+        self._notifier = notifier
+        self._stack = ExitStack()  # what is undone in the end, whatever happened
+        self._context: ssl.SSLContext | None = None
+        self._listening: list[uvicorn.Server] = []
+        self._hurry = asyncio.Event()
+        self._ticking: asyncio.Task[None] | None = None
+
+    # --- begin
+
+    async def start(self) -> None:
+        """Return when it serves.
+
+        Raises:
+            EbbgateError: it cannot; nothing is left behind.
+        """
+        began = time.perf_counter()
+        try:
+            await self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        self._notifier.tell("READY=1", f"STATUS=serving {self.url}")
+        fields = {
+            "url": self.url,
+            "store": without_password(self.options.store),
+            "seconds": round(time.perf_counter() - began, 3),
+            "version": __version__,
+        }
+        _log.info("ready", extra={"fields": fields})
+        if not self.options.is_loopback and not self.options.host_names:
+            _log.warning("no name is allowed but loopback ones; name this machine: --allowed-host NAME")
+
+    async def _start(self) -> None:
+        options = self.options
+        files_max = raise_file_limit()
+        self._context = tls_context(options)
+        bound = bind(options.host, options.port)
+        self._stack.callback(close_all, bound)
+        self.url = address_of(bound[0], is_tls=options.is_tls)
+        beside = self._own() if options.store.startswith("sqlite:") else None
+        service = self._service or _service(options)
+        self._stack.callback(service.close)
+        service.start()
+        self._service = service
+        sockets_max = min(files_max, options.connections_max + _REST_CONNECTIONS)
+        if sockets_max < options.connections_max:
+            _log.warning("the system allows %d connections (ulimit -n)", sockets_max)
+        listen(bound, options.host)
+        await self._serve(Front(service, options), bound, sockets_max, self._context)
+        if beside is not None:
+            await self._serve(Front(service, options, trusted=True), [beside], sockets_max, None)
+        self._ticking = asyncio.create_task(self._tick())
+
+    def _own(self) -> socket.socket | None:
+        """Become the owner of the store's file, and tell its other users how to reach this server."""
+        path = path_of(canonical(self.options.store))
+        owner = Owner(path)
+        self._stack.callback(owner.close)
+        beside = None
+        if self.options.socket:
+            beside, self.socket = bind_beside(path)
+            self._stack.callback(self.socket.unlink, missing_ok=True)
+            self._stack.callback(beside.close)
+        where = str(self.socket) if self.socket else None
+        owner.tell(OwnerAddress(url=self.url, socket=where, pid=os.getpid(), host=socket.gethostname()))
+        return beside
+
+    async def _serve(
+        self, app: App, listeners: list[socket.socket], sockets_max: int, context: ssl.SSLContext | None
+    ) -> None:
+        config = HttpConfig(
+            app,
+            loop="none",
+            http=HttpSocket,
+            ws=StreamSocket,
+            ws_max_size=BODY_BYTES_MAX,
+            ws_ping_interval=None,  # silence says nothing, and the kernel notices who is gone
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # the front knows whom to believe
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            ssl_context_factory=None if context is None else lambda _config, _default: context,
+        )
+        config.sockets_max = sockets_max
+        config.load()
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=listeners)
+        await server.on_tick(0)
+        self._listening.append(server)
+
+    async def _tick(self) -> None:
+        """Keep the date in the headers and the service manager's watchdog quiet."""
+        while True:
+            await asyncio.sleep(self._notifier.pause_seconds(_TICK_SECONDS))
+            self._notifier.tell_alive()
+            for server in self._listening:
+                await server.on_tick(0)
+
+    def reload(self) -> None:
+        """Read certificate and key anew."""
+        if self._context is None:
+            return
+        try:
+            load_certificate(self._context, self.options)
+        except EbbgateError as error:
+            _log.error("the certificate stays the old one: %s", error)
+        else:
+            _log.info("the certificate was read anew")
+
+    # --- end
+
+    def hurry(self) -> None:
+        """Wait for nobody any more."""
+        self._hurry.set()
+
+    async def stop(self) -> None:
+        """Let everybody finish within the time for it, then end whatever is left."""
+        self._notifier.tell("STOPPING=1")
+        began = time.perf_counter()
+        assert self._service is not None, "started"
+        try:
+            for server in self._listening:
+                for listener in server.servers:
+                    listener.close()
+            self._service.drain()
+            left = await self._drain()
+        finally:
+            if self._ticking is not None:
+                self._ticking.cancel()
+            self._stack.close()
+        fields = {"seconds": round(time.perf_counter() - began, 3), "cut_off": left}
+        _log.info("stopped", extra={"fields": fields})
+
+    async def _drain(self) -> int:
+        """Return how many connections did not end in time."""
+        deadline = time.monotonic() + self.options.drain_seconds
+        flushed = time.monotonic() + _FLUSH_SECONDS
+        while self._is_busy() and not self._hurry.is_set() and time.monotonic() < deadline:
+            for server in self._listening:
+                for connection in list(server.server_state.connections):
+                    if isinstance(connection, HttpSocket) or time.monotonic() > flushed:
+                        connection.shutdown()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), _PAUSE_SECONDS)
+        left = 0
+        tasks: set[asyncio.Task[None]] = set()
+        for server in self._listening:
+            tasks |= server.server_state.tasks
+            for connection in list(server.server_state.connections):
+                left += 1
+                connection.transport.abort()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
+        return left
+
+    def _is_busy(self) -> bool:
+        return any(server.server_state.connections or server.server_state.tasks for server in self._listening)
+
+
+@asynccontextmanager
+async def running(
+    options: Options, service: Service | None = None, *, notifier: Notifier | None = None
+) -> AsyncIterator[Server]:
+    """Run a server in the running loop for the length of a block.
+
+    Args:
+        options: everything that it is told.
+        service: what is served, instead of what the options say.
+        notifier: hears how it goes.
+
+    Raises:
+        EbbgateError: it cannot be started.
+    """
+    server = Server(options, service, notifier or Notifier(None))
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+async def serve(options: Options, *, notifier: Notifier | None = None) -> None:
+    """Serve until this process is told to end, by SIGTERM or SIGINT; a second one means at once.
+
+    Raises:
+        EbbgateError: the server cannot be started.
+    """
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    server = Server(options, None, notifier or Notifier(None))
+
+    def end() -> None:
+        if told.is_set():
+            server.hurry()
+        told.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    loop.add_signal_handler(signal.SIGHUP, server.reload)
+    await server.start()
+    try:
+        await told.wait()
+        _log.info("stopping: everybody has %g s to finish", options.drain_seconds)
+    finally:
+        await server.stop()
+
+
+def run(options: Options, *, notifier: Notifier | None = None) -> None:
+    """Serve in a loop of its own; see `serve`."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(options, notifier=notifier))
+
+
+def canonical(store: str) -> str:
+    """Return one URL for all that name the same file."""
+    return f"sqlite:///{quote(os.path.realpath(path_of(store)))}" if store.startswith("sqlite:") else store
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))
+
+
+def _service(options: Options) -> Service:
+    from ebbgate.server.app import Service as Real
+
+    return Real(
+        canonical(options.store),
+        durability=options.durability,
+        settings=Settings(lease_duration_min_us=round(options.lease_duration_min_seconds * SECOND)),
+        away_grace_seconds=options.away_grace_seconds,
+        recovery_grace_seconds=options.recovery_grace_seconds,
+    )
