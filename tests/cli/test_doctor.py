@@ -97,5 +97,5 @@ def test_a_damaged_file_is_told(cli: Cli, tmp_path: Path) -> None:
 
 def test_the_file_system_is_that_of_the_nearest_mount() -> None:
     assert surroundings.file_system(Path("/proc/self/status")) == "proc"
-    assert surroundings.is_remote("nfs4")
-    assert not surroundings.is_remote("ext4")
+    assert surroundings.is_network_disk("nfs4")
+    assert not surroundings.is_network_disk("ext4")

@@ -12,6 +12,8 @@ import msgspec
 
 from ebbgate import __version__, settings
 from ebbgate.cli import exits
+from ebbgate.cli.doctor_server import ServerFacts, judge_server, server_facts, server_fields
+from ebbgate.cli.findings import Finding
 from ebbgate.cli.options import Output
 from ebbgate.cli.printing import (
     clean,
@@ -23,7 +25,9 @@ from ebbgate.cli.printing import (
     quoted,
     slots_of,
 )
-from ebbgate.cli.surroundings import container, file_system, free_bytes, is_remote, lies_on_volume
+from ebbgate.cli.surroundings import container, file_system, free_bytes, is_network_disk, lies_on_volume
+from ebbgate.client.client import Client
+from ebbgate.client.connect import is_remote
 from ebbgate.client.default import default_client
 from ebbgate.client.embedded.gate import EmbeddedGate
 from ebbgate.client.embedded.opening import embedded
@@ -34,14 +38,6 @@ FREE_MIN: Final = 64 << 20  # bytes
 LOG_MAX: Final = 256 << 20  # bytes: someone keeps the log from being put into the file
 DECISION_MAX_SECONDS: Final = 1.0
 CLOCKS_APART_MAX_SECONDS: Final = 300.0
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """Something a person should know: a problem, or a mere note."""
-
-    code: str
-    what: str
-    next: str  # the next command or step
 
 
 class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +77,7 @@ class Report(msgspec.Struct, kw_only=True):
     url_from: str
     file: FileFacts | None = None
     store: StoreFacts | None = None
+    server: ServerFacts | None = None
     decision_ms: float | None = None  # of one acquire, written and released
     problems: list[Finding] = []
     notes: list[Finding] = []
@@ -109,33 +106,39 @@ def doctor(*, output: Output = "table") -> int:
 
 
 def _examine(report: Report) -> None:
-    gate = embedded(default_client())
+    client = default_client()
+    if is_remote(report.url):
+        report.server = server_facts(client)
+        report.notes += judge_server(report.server)
+        report.decision_ms = _try_decision(client)
+        _judge_decision(report, "look at the server: its disk, its load, the way there")
+        return
+    gate = embedded(client)
     path: Path | None = getattr(gate.store, "path", None)
     if path is None:
         report.notes.append(Finding(
             "memory", "limits live in the memory of one process: nobody else sees them", "unset EBBGATE_URL"
         ))  # fmt: skip
-    report.decision_ms = _try_decision(gate)
+    report.decision_ms = _try_decision(client)
     if path is not None:
         report.file = _file_facts(path)
         report.store = _store_facts(gate)
         _judge_file(report, report.file, path)
         _judge_clock(report, gate)
-    if report.decision_ms > DECISION_MAX_SECONDS * 1_000:
-        report.problems.append(Finding(
-            "slow",
-            f"one decision took {report.decision_ms / 1_000:.1f} s",
-            "look for a busy or failing disk: iostat -x 1",
-        ))  # fmt: skip
+    _judge_decision(report, "look for a busy or failing disk: iostat -x 1")
 
 
-def _try_decision(gate: EmbeddedGate) -> float:
+def _judge_decision(report: Report, advice: str) -> None:
+    if report.decision_ms is not None and report.decision_ms > DECISION_MAX_SECONDS * 1_000:
+        what = f"one decision took {report.decision_ms / 1_000:.1f} s"
+        report.problems.append(Finding("slow", what, advice))
+
+
+def _try_decision(client: Client) -> float:
     """Acquire and release a lease of a limit that does not exist: written like any other, in nobody's way."""
-    client = default_client()
     started = time.perf_counter()
     with client.concurrency(f"doctor-{uuid.uuid4().hex}", timeout_seconds=5, suppress_warnings=True):
         pass
-    assert gate.is_mine(), "this process opened it"
     return round((time.perf_counter() - started) * 1_000, 3)
 
 
@@ -167,31 +170,18 @@ def _user(uid: int) -> str:
 
 
 def _store_facts(gate: EmbeddedGate) -> StoreFacts:
-    import apsw
-
     from ebbgate.stores.sqlite import SqliteStore
 
     store = gate.store
     assert isinstance(store, SqliteStore), "only it has a path"
-
-    # Through the store's own connection: whoever opens and closes the file besides drops the locks on it.
-    def ask(cursor: "apsw.Cursor") -> tuple[int, str, int, int]:
-        schema = cursor.execute("PRAGMA user_version").get
-        boot, boots = next(cursor.execute("SELECT id, max(number) FROM boot"))
-        return schema, boot, boots, cursor.execute("SELECT max(version) FROM log").get
-
-    schema, boot, boots, commits = store._guard.run(1_000_000, ask)
-    dead = {away.session for away in gate._others_dead()}
+    facts = store.facts()
+    dead = {away.session for away in gate.deaths.others()}
 
     def count(book: Book, _now_us: int) -> StoreFacts:
         states = [lease.state for lease in book.leases.values()]
         others = [session for session in book.sessions.values() if session.id != gate.session]
         return StoreFacts(
-            sqlite=apsw.sqlite_lib_version(),
-            schema=schema,
-            boot=boot,
-            boots=boots,
-            commits=commits,
+            **facts._asdict(),
             limits=len(book.names),
             held=states.count("held"),
             waiting=states.count("waiting"),
@@ -214,7 +204,7 @@ def _judge_file(report: Report, file: FileFacts, path: Path) -> None:
             f"every user of this machine may write the file (mode {file.mode})",
             f"chmod 600 {here}",
         ))  # fmt: skip
-    if is_remote(file.file_system):
+    if is_network_disk(file.file_system):
         report.problems.append(Finding(
             "network_disk",
             f"the file lies on a network file system ({file.file_system}), whose locks do not hold",
@@ -287,6 +277,8 @@ def _print(report: Report) -> None:
                 slots_of(len(store.others_alive), "other") + f" alive{alive}{more}{dead}",
             ),
         ]
+    if report.server is not None:
+        fields += server_fields(report.server)
     if report.decision_ms is not None:
         fields.append(("decision", f"acquired, written and released in {report.decision_ms:.1f} ms"))
     print_fields(fields)

@@ -51,7 +51,7 @@ def file_system(path: Path) -> str:
     return kind
 
 
-def is_remote(kind: str) -> bool:
+def is_network_disk(kind: str) -> bool:
     """Tell whether files of this file system live on another machine."""
     return kind in _REMOTE
 

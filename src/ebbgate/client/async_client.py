@@ -7,7 +7,7 @@ from typing import Self
 from ebbgate.client.async_blocks import AsyncBlock, spend
 from ebbgate.client.client import Client
 from ebbgate.client.terms import Names, OnUnavailable, Seconds, hold_terms, spend_terms
-from ebbgate.wire import LeaseInfo, LimitInfo
+from ebbgate.wire import LeaseInfo, LimitInfo, StatusInfo
 
 
 class AsyncClient:
@@ -128,6 +128,10 @@ class AsyncClient:
     async def list_limits(self, prefix: str = "") -> list[LimitInfo]:
         """See `Client.list_limits`."""
         return await asyncio.to_thread(self._client.list_limits, prefix)
+
+    async def status(self) -> StatusInfo:
+        """See `Client.status`."""
+        return await asyncio.to_thread(self._client.status)
 
     async def delete_limit(self, name_or_id: str, *, force: bool = False) -> None:
         """See `Client.delete_limit`."""

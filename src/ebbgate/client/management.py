@@ -9,8 +9,17 @@ from ebbgate.client.gate import Gate
 from ebbgate.client.problems import error_from
 from ebbgate.core.commands import Command, DeleteLimit, Done, PutLimit, Refused, Revoke
 from ebbgate.core.decay import parse_rate
-from ebbgate.wire import LeaseInfo, LimitInfo
-from ebbgate.wire.questions import PAGE_MAX, Answer, ListLeases, ListLimits, Question, ReadLease, ReadLimit
+from ebbgate.wire import LeaseInfo, LimitInfo, StatusInfo
+from ebbgate.wire.questions import (
+    PAGE_MAX,
+    Answer,
+    ListLeases,
+    ListLimits,
+    Question,
+    ReadLease,
+    ReadLimit,
+    ReadStatus,
+)
 
 
 def _new() -> str:
@@ -164,6 +173,12 @@ class Management:
             found += [entry for entry in page if isinstance(entry, LimitInfo)]
             if len(page) < PAGE_MAX:
                 return found
+
+    def status(self) -> StatusInfo:
+        """Return how much there is of everything, and the store's time."""
+        found = self._answer(ReadStatus())
+        assert isinstance(found, StatusInfo), "as the question promises"
+        return found
 
     def _answer(self, question: Question) -> Answer:
         found = self.gate.question(question)

@@ -90,4 +90,4 @@ class Service:
                 await receive()
                 await send({"type": "websocket.close", "code": 4404})
         elif scope["type"] == "http":
-            await self._rest(scope, receive, send)
+            await self._rest(scope, receive, send)  # type: ignore[arg-type]  # its own, narrower ASGI types

@@ -10,7 +10,7 @@ process) may take back the last commits, never half of one.
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import apsw
 import msgspec
@@ -62,6 +62,16 @@ _SINCE: Final = (
     "SELECT version, tag, instant_us, token, arrival, rows FROM log "
     "WHERE version >= ? ORDER BY version LIMIT ?"
 )
+
+
+class Facts(NamedTuple):
+    """What the file says of itself."""
+
+    sqlite: str  # version of the library
+    schema: int
+    boot: str  # id of the machine's present boot
+    boots: int  # how many this file has seen
+    commits: int
 
 
 class SqliteStore:
@@ -147,6 +157,21 @@ class SqliteStore:
             return self._run(0, self._moved, version)
         except Busy:
             return True
+
+    def facts(self) -> Facts:
+        """Return what people may want to know of the file, by the store's own connection.
+
+        Whoever opens and closes the file besides drops the locks on it.
+        """
+        return self._run(PATIENCE_US, self._facts)
+
+    @staticmethod
+    def _facts(cursor: apsw.Cursor) -> Facts:
+        schema = cursor.execute("PRAGMA user_version").get
+        boot, boots = next(cursor.execute("SELECT id, max(number) FROM boot"))
+        return Facts(
+            apsw.sqlite_lib_version(), schema, boot, boots, cursor.execute("SELECT max(version) FROM log").get
+        )
 
     def recent(self, limit: int) -> list[Past]:
         """See `EmbeddedStore.recent`."""

@@ -14,8 +14,8 @@ from ebbgate.core.commands import Refused
 from ebbgate.core.managing import not_found
 from ebbgate.errors import InvalidRequest
 from ebbgate.stores.base import Past
-from ebbgate.wire.shapes import LeaseInfo, LimitInfo
-from ebbgate.wire.showing import lease_info, limit_info
+from ebbgate.wire.shapes import LeaseInfo, LimitInfo, StatusInfo
+from ebbgate.wire.showing import instant, lease_info, limit_info
 
 STATES: Final = ("waiting", "held", "ended")
 
@@ -62,8 +62,12 @@ class ReadSizes(msgspec.Struct, frozen=True, array_like=True, tag="sizes"):
     names: list[str]
 
 
-Question = ReadLimit | ListLimits | ReadLease | ListLeases | ReadSizes
-Answer = LimitInfo | LeaseInfo | list[LimitInfo] | list[LeaseInfo] | Mapping[str, int] | Refused
+class ReadStatus(msgspec.Struct, frozen=True, array_like=True, tag="status"):
+    """How much there is of everything; the answer is a `StatusInfo`."""
+
+
+Question = ReadStatus | ReadLimit | ListLimits | ReadLease | ListLeases | ReadSizes
+Answer = StatusInfo | LimitInfo | LeaseInfo | list[LimitInfo] | list[LeaseInfo] | Mapping[str, int] | Refused
 
 Recent = Callable[[], list[Past]]
 """Returns the leases that ended last, newest first."""
@@ -90,8 +94,28 @@ def answer(question: Question, book: Book, now_us: int, recent: Recent) -> Answe
         case ReadSizes(names):
             lives = [book.names[name] for name in names if name in book.names]
             return {live.limit.name: live.limit.limit for live in lives if live.limit.active}
+        case ReadStatus():
+            return _status(book, now_us)
         case ListLeases():
             return _leases(question, book, now_us, recent)
+
+
+def _status(book: Book, now_us: int) -> StatusInfo:
+    from ebbgate import __version__  # reads the installed package's metadata
+
+    return StatusInfo(
+        version=__version__,
+        limits=len(book.names),
+        held=sum(len(ids) for ids in book.by_session.values()) - _waiting(book),
+        waiting=_waiting(book),
+        sessions=len(book.sessions),
+        away=sum(1 for session in book.sessions.values() if session.away_us >= 0),
+        now=instant(now_us),
+    )
+
+
+def _waiting(book: Book) -> int:
+    return sum(len(group.waiters) - len(group.gone) for group in book.queue.groups.values())
 
 
 def _count(count: int) -> int:

@@ -26,6 +26,18 @@ class LimitInfo(msgspec.Struct, frozen=True, kw_only=True):
     updated: datetime
 
 
+class StatusInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store holds, in numbers."""
+
+    version: str  # of whoever answers
+    limits: int
+    held: int  # leases
+    waiting: int  # leases
+    sessions: int  # client processes
+    away: int  # of those: without a connection
+    now: datetime  # by the store's clock
+
+
 class SlotsInfo(msgspec.Struct, frozen=True):
     """How many slots of which limit."""
 

@@ -19,13 +19,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
+from ebbgate.client.embedded.deaths import Deaths
 from ebbgate.client.embedded.hearing import Hearing
 from ebbgate.client.embedded.jobs import Job, fail, is_unknown
 from ebbgate.client.embedded.loop_port import LoopPort
 from ebbgate.client.embedded.plan import Plan
 from ebbgate.client.embedded.thread_port import ThreadPort
 from ebbgate.client.embedded.timing import (
-    ALIVE_EVERY_US,
     COMPANY_CALLS,
     GIVE_BACK_US,
     RECENT_MAX,
@@ -82,9 +82,9 @@ class EmbeddedGate:
         )  # fmt: skip
         self._greeted = False
         self._company = 0  # for so many calls more, another process is expected to have written before
-        self._checked_us = 0
         self._promoted: list[Lease] = []  # who stands first in its line since the last commit
         self._closed = False
+        self.deaths = Deaths(self, self._neighbours, self._mutex)
         self.renewer = Renewer(self)
         self._threads: ThreadPort | None = None
         self._loops: dict[asyncio.AbstractEventLoop, LoopPort] = {}
@@ -202,7 +202,7 @@ class EmbeddedGate:
             raise Busy  # an event loop does not take in more at once: a thread does, and lets it run meanwhile
 
     def _carry_out(self, jobs: list[Job], patience_us: int | None) -> list[Told]:
-        dead = [] if self._greeted else self._others_dead()
+        dead = [] if self._greeted else self.deaths.others()
         commands: list[Command] = [*dead] if self._greeted else [*dead, self._hello]
         before = len(commands)
         for job in jobs:
@@ -336,35 +336,14 @@ class EmbeddedGate:
         """Stop listening for what becomes of a waiter."""
         self.waiters.pop(waiter.lease_id, None)
 
-    def find_dead(self) -> list[Away]:
-        """Return what is to be said of other processes that have died; looks twice a second at most."""
-        now_us = self.store.clock()
-        if now_us - self._checked_us < ALIVE_EVERY_US or not self._mutex.acquire(blocking=False):
-            return []
-        try:
-            self._checked_us = now_us
-            return self._others_dead()
-        finally:
-            self._mutex.release()
-
-    def _others_dead(self) -> list[Away]:
-        return self._neighbours.find_dead(self.book.sessions.values())
-
-    def bury(self, dead: list[Away]) -> None:
-        """Have the slots of dead processes passed on."""
-        if dead:
-            with contextlib.suppress(StoreUnavailable):
-                self.call(dead, patience_us=GIVE_BACK_US)
-            self._neighbours.clean_up_after(dead)
-
     # --- reading
 
     def read(self, question: Callable[[Book, int], T]) -> T:
         """Answer a question from the newest records; what the dead held is passed on before."""
         with self._mutex:
             self._refresh(None)
-            dead = self._others_dead()
-        self.bury(dead)
+            dead = self.deaths.others()
+        self.deaths.bury(dead)
         with self._mutex:
             self._refresh(None)
             now_us = self.store.clock()

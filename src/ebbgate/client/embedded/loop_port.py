@@ -114,7 +114,7 @@ class LoopPort:
             self._timer = None
         if self._helper is not None and not self._helper.done():
             return
-        dead = self._gate.find_dead()
+        dead = self._gate.deaths.find()
         if dead or not self._gate.try_look():
             self._helper = self._loop.run_in_executor(None, self._look_in_thread, dead)
             self._helper.add_done_callback(self._looked)
@@ -122,7 +122,7 @@ class LoopPort:
             self._schedule()
 
     def _look_in_thread(self, dead: list[Away]) -> None:
-        self._gate.bury(dead)
+        self._gate.deaths.bury(dead)
         self._gate.look()
 
     def _looked(self, helper: "asyncio.Future[None]") -> None:

@@ -105,7 +105,7 @@ class ThreadPort:
         """Listen and look for all threads, until `waiter` has its outcome or runs out of time."""
         gate, mailbox = self._gate, self._mailbox
         while waiter.outcome is None:
-            gate.bury(gate.find_dead())
+            gate.deaths.bury(gate.deaths.find())
             sleep_us = pause_us(gate)
             if until_us is not None:
                 left_us = until_us - gate.clock()
