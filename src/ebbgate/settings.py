@@ -53,6 +53,24 @@ def api_key() -> str | None:
     return os.environ.get("EBBGATE_API_KEY") or None
 
 
+def server_api_keys() -> str | None:
+    """Return `EBBGATE_API_KEYS`: the keys that a server lets in, comma separated."""
+    return os.environ.get("EBBGATE_API_KEYS") or None
+
+
+def notify_socket() -> str | None:
+    """Return where a service manager listens, as it says in `NOTIFY_SOCKET`."""
+    return os.environ.get("NOTIFY_SOCKET") or None
+
+
+def watchdog_seconds() -> float | None:
+    """Return after how long a service manager takes this process for dead; None: it does not look."""
+    microseconds, process = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    if not microseconds.isdigit() or (process and process != str(os.getpid())):
+        return None
+    return int(microseconds) / 1e6 or None
+
+
 def default_path() -> Path:
     """Return the file that all processes of this user on this machine share."""
     if os.uname().sysname == "Darwin":

@@ -11,7 +11,7 @@ from ebbgate.cli.helptext import PAGE
 from ebbgate.cli.main import application
 from tests.cli.support import Cli, Real
 
-COMMANDS = ["limit", "lease", "run", "demo", "doctor", "completion"]
+COMMANDS = ["limit", "lease", "run", "serve", "demo", "doctor", "completion"]
 VERBS = [f"limit {verb}" for verb in ("create", "ls", "inspect", "update", "enable", "disable", "delete")]
 VERBS += [f"lease {verb}" for verb in ("ls", "inspect", "revoke")]
 
@@ -30,7 +30,7 @@ def test_the_page_fits_a_terminal(cli: Cli) -> None:
     assert cli("-h").out == cli("help").out == PAGE
 
 
-@pytest.mark.parametrize("command", ["limit", "gcl", "lease", "run", "doctor", "completion", *VERBS])
+@pytest.mark.parametrize("command", ["limit", "gcl", "lease", "run", "serve", "doctor", "completion", *VERBS])
 def test_every_command_explains_itself(cli: Cli, command: str) -> None:
     for shown in (cli(f"{command} --help"), cli(f"{command} -h")):
         assert (shown.code, shown.err) == (0, "")

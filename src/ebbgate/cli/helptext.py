@@ -16,6 +16,7 @@ Use
   demo       real processes contend; watch it work
 
 Operate
+  serve      the same limits for many machines and every language
   doctor     what it is connected to, and whether all is well
   completion print the completion script of a shell
 
@@ -31,10 +32,12 @@ Examples
   ebbgate run --limit database -- pg_dump shop
   ebbgate run --rate-limit api --timeout 10 -- curl https://example.com
   ebbgate limit inspect database
+  ebbgate serve
 
 Environment
-  EBBGATE_URL    where limits live, such as sqlite:////absolute/path.db; unset:
-                 a file that all processes of this user on this machine share
+  EBBGATE_URL    where limits live: sqlite:////absolute/path.db, or a server:
+                 ebbgate://host:4220; unset: a file that all processes of this
+                 user on this machine share
   EBBGATE_DEBUG  1 shows the traceback of an error
   NO_COLOR       no colours
 

@@ -41,6 +41,19 @@ Examples:
 
   ebbgate gcl create api --limit 5 --slot-decay-per-second 1.0
 """
+_SERVE_EXAMPLES: Final = """\
+Examples:
+
+  ebbgate serve
+
+  ebbgate serve --store sqlite:////var/lib/ebbgate/ebbgate.db --port 4220
+
+  ebbgate serve --host 0.0.0.0 --allowed-host gate.example.com \\
+      --api-keys-file keys --tls-cert gate.pem --tls-key gate.key
+
+An option goes before its variable. EBBGATE_API_KEYS holds API keys too,
+comma separated. SIGTERM ends it, SIGHUP reads the certificate anew.
+"""
 _RUN_EXAMPLES: Final = """\
 Examples:
 
@@ -149,6 +162,7 @@ def application() -> "App":
     app.command(lease)
     usage = "Usage: ebbgate run --limit NAME [OPTIONS] -- COMMAND [ARGUMENTS]"
     app.command("ebbgate.cli.run:run", name="run", usage=usage, help_epilogue=_RUN_EXAMPLES)
+    app.command("ebbgate.cli.serve:serve", name="serve", help_epilogue=_SERVE_EXAMPLES)
     app.command("ebbgate.cli.demo:demo", name="demo")
     app.command("ebbgate.cli.doctor:doctor", name="doctor")
     app.command("ebbgate.cli.completion:completion", name="completion")

@@ -26,11 +26,18 @@ _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _COLOURS: Final = {logging.DEBUG: "2", logging.INFO: "32", logging.WARNING: "33", logging.ERROR: "31"}
 
 
-def configure(level: LogLevel, stream: TextIO | None = None) -> None:
-    """Send everything that is logged in this process to `stream`, stderr by default."""
+def configure(level: LogLevel, *, is_json: bool | None = None, stream: TextIO | None = None) -> None:
+    """Send everything that is logged in this process to `stream`, stderr by default.
+
+    Args:
+        level: what is logged.
+        is_json: whether it is for programs; None: unless `stream` is a terminal.
+        stream: takes it.
+    """
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(TerminalFormatter() if stream.isatty() else JsonFormatter())
+    is_json = not stream.isatty() if is_json is None else is_json
+    handler.setFormatter(JsonFormatter() if is_json else TerminalFormatter())
     logging.basicConfig(handlers=[handler], level=_LEVELS[level], force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(_LEVELS[level], logging.WARNING))
