@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ _BYTE_CODE = tempfile.TemporaryDirectory(prefix="ebbgate-bench-code-", ignore_cl
 
 HEAD_START_S = 0.05
 PATIENCE_S = 180.0
+
+
+Place = Callable[..., AbstractContextManager[str]]
+"""Makes somewhere to go to with these limits, for as long as it is entered: see `store`."""
 
 
 @contextmanager

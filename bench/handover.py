@@ -127,6 +127,13 @@ def overtakings(found: Sequence[Turn]) -> int:
     return count
 
 
+def late_overtakings(results: Sequence[Result]) -> int:
+    """Count the overtakings after the start: then all ask at once, and who came first the store alone knows."""
+    found = _turns_of(results)
+    settled = min(turn.asked for turn in found) + SETTLED_S
+    return overtakings([turn for turn in found if turn.asked > settled])
+
+
 def out_of_order(url: str) -> int:
     """Count the neighbouring grants that the store's own numbers show out of the order of arrival."""
     from ebbgate.client.client import Client
@@ -147,11 +154,8 @@ def run(options: Options) -> Iterator[Line]:
             with store(a=1, warm=100) as url:
                 results = crew(turns, [{"seconds": seconds}] * (waiters + 1), url)
                 disorder.append(out_of_order(url))
-            found = _turns_of(results)
             gaps.append(gaps_ms_of(results))
-            # At the start all ask at once; who came first then, the store alone knows.
-            settled = min(turn.asked for turn in found) + SETTLED_S
-            overtaken.append(overtakings([turn for turn in found if turn.asked > settled]))
+            overtaken.append(late_overtakings(results))
         who = f"{waiters} waiting processes"
         yield from lines_of(f"hand-over, {who}", gaps, at_most(0.5), at_most(5))
         yield Line(f"hand-over, {who}, longest", [max(row) for row in gaps], "ms")

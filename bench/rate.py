@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 
-from bench.crew import Result, Start, Task, crew, store
+from bench.crew import Place, Result, Start, Task, crew, store
 from bench.report import Line, Options, around_one, at_most
 
 
@@ -67,6 +67,11 @@ def window_excess(instants: Sequence[float], limit: int, rate: float) -> float:
 
 
 def run(options: Options) -> Iterator[Line]:
+    """Measure on a file."""
+    yield from measured(options, store)
+
+
+def measured(options: Options, place: Place) -> Iterator[Line]:
     """Measure two rates, two limits, one and four processes; asyncio for one of them."""
     cases = [
         (rate, limit, processes, False) for rate in (10, 200) for limit in (1, 10) for processes in (1, 4)
@@ -78,7 +83,7 @@ def run(options: Options) -> Iterator[Line]:
         ratios: list[float] = []
         excess: list[float] = []
         for _ in range(options.repeats):
-            with store(r=(limit, float(rate)), warm=10) as url:
+            with place(r=(limit, float(rate)), warm=10) as url:
                 task = {"calls": calls // processes}
                 results = crew(spend_async if tasks else spend_sync, [task] * processes, url)
                 instants = granted_at(url)

@@ -3,9 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
-from bench.crew import Result, Start, Task, crew, store
+from bench.crew import Place, Result, Start, Task, crew, store
 from bench.report import Line, Options, at_most
 
 PIECES = 100
@@ -69,18 +70,37 @@ async def _in_tasks(task: Task, start: Start) -> Result:
     return {"spans": spans}
 
 
+class Case(NamedTuple):
+    """Who does the pieces."""
+
+    what: str
+    function: Callable[[Task, Start], Result]
+    processes: int
+    workers: int = 0  # threads, where there are any
+
+
+ONE_PROCESS = (
+    Case("1 process, 10 threads", in_threads, 1, 10),
+    Case("1 process, 100 asyncio tasks", in_tasks, 1),
+)
+FOUR_PROCESSES = (
+    Case("4 processes, 5 threads each", in_threads, 4, 5),
+    Case("4 processes, 25 asyncio tasks each", in_tasks, 4),
+)
+
+
 def run(options: Options) -> Iterator[Line]:
     """Measure one process and four, threads and tasks."""
+    yield from measured(options, store, (*ONE_PROCESS, *FOUR_PROCESSES))
+
+
+def measured(options: Options, place: Place, cases: Sequence[Case]) -> Iterator[Line]:
+    """Measure some cases at a place."""
     repeats = options.repeats if options.quick else 2 * options.repeats + 1
-    for what, function, processes, workers in (
-        ("1 process, 10 threads", in_threads, 1, 10),
-        ("1 process, 100 asyncio tasks", in_tasks, 1, 0),
-        ("4 processes, 5 threads each", in_threads, 4, 5),
-        ("4 processes, 25 asyncio tasks each", in_tasks, 4, 0),
-    ):
+    for what, function, processes, workers in cases:
         ratios: list[float] = []
         for _ in range(repeats):
-            with store(a=SLOTS, warm=10) as url:
+            with place(a=SLOTS, warm=10) as url:
                 task = {"pieces": PIECES // processes, "workers": workers}
                 spans = [s for result in crew(function, [task] * processes, url) for s in result["spans"]]
             assert len(spans) == PIECES, "every piece was done"

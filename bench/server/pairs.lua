@@ -1,0 +1,45 @@
+-- For wrk: each connection acquires and releases in turn; the server chooses the ids.
+-- A release is of whichever lease was granted last, so that no connection ever waits for another one.
+
+local ids = {}
+local threads = {}
+local acquire = wrk.format("POST", "/v1/leases", { ["Content-Type"] = "application/json" },
+    '{"limits":[{"name":"a","slots":1}],"lease_duration_seconds":300}')
+
+granted, released, refused = 0, 0, 0
+
+function setup(thread)
+    threads[#threads + 1] = thread
+end
+
+function request()
+    local id = table.remove(ids)
+    if id then
+        return wrk.format("DELETE", "/v1/leases/" .. id, {}, "")
+    end
+    return acquire
+end
+
+function response(status, headers, body)
+    if status == 201 then
+        granted = granted + 1
+        ids[#ids + 1] = body:match('"id":%s*"([^"]+)"')
+    elseif status == 200 or status == 204 then
+        released = released + 1
+    else
+        refused = refused + 1
+    end
+end
+
+function done(summary, latency)
+    local released, refused = 0, 0
+    for _, thread in ipairs(threads) do
+        released = released + thread:get("released")
+        refused = refused + thread:get("refused")
+    end
+    local errors = summary.errors
+    io.write(string.format(
+        'result {"pairs": %d, "refused": %d, "broken": %d, "seconds": %f, "p50": %f, "p99": %f}\n',
+        released, refused, errors.connect + errors.read + errors.write + errors.timeout,
+        summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+end
