@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
-from ebbgate.client.problems import error_from
 from ebbgate.client.terms import Terms
 from ebbgate.client.waiting import Gone
 from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Refused, Release, Waiting
@@ -22,6 +21,7 @@ from ebbgate.errors import (
     StoreUnavailable,
     WaiterRemoved,
 )
+from ebbgate.wire.problems import error_from
 
 T = TypeVar("T")
 

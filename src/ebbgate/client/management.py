@@ -6,10 +6,10 @@ from typing import Self
 from ebbgate import settings
 from ebbgate.client.connect import close_gate, gate_for, gate_if_open
 from ebbgate.client.gate import Gate
-from ebbgate.client.problems import error_from
 from ebbgate.core.commands import Command, DeleteLimit, Done, PutLimit, Refused, Revoke
 from ebbgate.core.decay import parse_rate
 from ebbgate.wire import LeaseInfo, LimitInfo, StatusInfo
+from ebbgate.wire.problems import error_from
 from ebbgate.wire.questions import (
     PAGE_MAX,
     Answer,
