@@ -102,10 +102,10 @@ def keys_from(variable: str | None, file: str | None) -> Keys:
 
 def _split(entry: str, number: int) -> tuple[str, str]:
     """Return name and key; an equals sign at the end of a key is not what parts them."""
-    name, _, key = entry.partition("=")
+    name, parted, key = entry.partition("=")
     if not key.strip("="):
-        name, key = "", entry
-    if name and not _NAME.fullmatch(name):
+        name, parted, key = "", "", entry
+    if parted and not _NAME.fullmatch(name):
         raise InvalidRequest(
             f"API key no. {number} has a name that is not allowed; use up to 64 letters, digits, '_', '.', '-'"
         )
