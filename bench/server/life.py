@@ -54,11 +54,6 @@ def run(options: Options) -> Iterator[Line]:
         for _ in range(options.repeats):
             with serving(kept) as server:
                 back.append(server.ready_s)
-                after = resident_bytes(server.pid) / MB
-    yield Line(
-        f"restart with {number:,} leases, until it is ready",
-        back,
-        "s",
-        at_most(3),
-        note=f"{after:.0f} MB then",
-    )
+                memory.append(resident_bytes(server.pid) / MB)
+    yield Line(f"restart with {number:,} leases, until it is ready", back, "s", at_most(3))
+    yield Line("memory then", memory, "MB")

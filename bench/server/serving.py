@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from bench.background import HOST, answers, background, free_port
 from bench.crew import Place, store, with_byte_code
+
+PROGRAM = Path(sys.executable).with_name("ebbgate")
 
 Durability = Literal["full", "normal"]
 
@@ -32,10 +35,10 @@ class Server:
 def serving(kept: str, durability: Durability = "full") -> Iterator[Server]:
     """Run a server on a store until the block ends."""
     port = free_port()
-    command = [sys.executable, "-m", "ebbgate", "serve", "--store", kept, "--port", str(port)]
+    command = [str(PROGRAM), "serve", "--store", kept, "--port", str(port)]
     command += ["--durability", durability]
     begun = time.monotonic()
-    with background(command, partial(answers, port, "/readyz"), environment=with_byte_code()) as process:
+    with background(command, partial(answers, port, "/livez"), environment=with_byte_code()) as process:
         yield Server(port, process.pid, time.monotonic() - begun)
 
 

@@ -36,13 +36,9 @@ def run(options: Options) -> Iterator[Line | Remark]:
             yield Remark(f"Redis: not measured here: {reason}")
         for loop in ("asyncio's loop", "uvloop"):
             yield from _many_tasks(options, full, normal, port, seconds, loop)
-        for what, processes, targets in (
-            ("one sync thread", 1, {"full": at_least(1_500), "normal": at_least(3_000)}),
-            ("four sync processes", 4, {"full": at_least(4_000), "normal": at_least(9_000)}),
-        ):
-            yield from _sync(
-                options, what, processes, targets, {"full": full, "normal": normal}, port, seconds
-            )
+        servers: dict[Durability, Server] = {"full": full, "normal": normal}
+        for processes, targets in SYNC.items():
+            yield from _sync(options, processes, targets, servers, port, seconds)
 
 
 def _many_tasks(
