@@ -100,8 +100,8 @@ def test_basic_carries_a_key_as_password_or_alone_where_it_is_allowed() -> None:
         assert keys.id_of(b"Basic " + b64encode(said.encode()), basic=False) is None
     assert basic(keys, f"user:{KEY}:x") == basic(keys, f"{KEY}:x") == "odd"
     assert basic(keys, f"user:{KEY}y") is None
-    for said in (b"Basic ???", b"Basic", b"Basic " + b"A" * 5_000, b"Basic =", b"Basic \xff"):
-        assert keys.id_of(said, basic=True) is None
+    for raw in (b"Basic ???", b"Basic", b"Basic " + b"A" * 5_000, b"Basic =", b"Basic \xff"):
+        assert keys.id_of(raw, basic=True) is None
 
 
 @given(st.binary(max_size=200), st.booleans())
