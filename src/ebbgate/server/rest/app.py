@@ -16,4 +16,4 @@ def livez() -> dict[str, str]:
 def rest_app(decider: Decider, hearing: Hearing) -> ASGIApp:
     """Return the application that serves every route but the stream."""
     del decider, hearing
-    return Litestar([livez], openapi_config=None)
+    return Litestar([livez], openapi_config=None, logging_config=None)
