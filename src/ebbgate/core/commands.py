@@ -15,6 +15,7 @@ PRIORITY_MAX: Final = 1_000_000
 LABELS_MAX: Final = 32
 LABEL_LENGTH_MAX: Final = 200
 LIMITS_MAX: Final = 100
+ID_LENGTH_MAX: Final = 100
 FOR_EVER_US: Final = 1 << 62
 
 
@@ -52,6 +53,19 @@ def _occupied(slots: object) -> int:
     if not 1 <= slots <= LIMIT_MAX:
         raise InvalidRequest(f"occupy must be from 1 to {LIMIT_MAX:,} slots, got {slots}")
     return slots
+
+
+def check_id(text: str, of: str = "lease") -> str:
+    """Return `text` if it can be the id that a client chose for a lease, a session or a request.
+
+    Raises:
+        InvalidRequest: it is empty, long, or not printable.
+    """
+    if 0 < len(text) <= ID_LENGTH_MAX and text.isprintable():
+        return text
+    raise InvalidRequest(
+        f"the id of a {of} has 1 to {ID_LENGTH_MAX} printable characters, got {len(text)}: {text[:40]!r}"
+    )
 
 
 def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:

@@ -13,8 +13,11 @@ NAME_LENGTH_MAX: Final = 200
 LIMIT_MAX: Final = 1_000_000_000
 DESCRIPTION_LENGTH_MAX: Final = 2_000
 
+_WRITTEN_LENGTH_MAX: Final = 4 * NAME_LENGTH_MAX  # NFC makes one character of several
 _FORBIDDEN: Final = frozenset("/\\%&><?#")
 _CANDIDATES_MAX: Final = 200  # a near miss is looked for among this many names at most
+_COMPARED_MAX: Final = 50  # letter by letter
+_TYPED_LENGTH_MAX: Final = 100  # longer names are made by programs, which do not mistype
 
 
 def is_uuid(text: str) -> bool:
@@ -26,6 +29,11 @@ def is_uuid(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def normal(name: str) -> str:
+    """Return `name` in Unicode NFC; a long one as it is, for no name is so long and it would take its time."""
+    return unicodedata.normalize("NFC", name) if len(name) <= _WRITTEN_LENGTH_MAX else name
 
 
 def check_name(name: str) -> str:
@@ -41,7 +49,7 @@ def check_name(name: str) -> str:
 
 @lru_cache(maxsize=4096)  # every acquisition names its limits, and checking costs as much as deciding
 def _checked(name: str) -> str:
-    name = unicodedata.normalize("NFC", name)
+    name = normal(name)
     if not 1 <= len(name) <= NAME_LENGTH_MAX:
         raise InvalidLimit(f"the name of a limit has 1 to {NAME_LENGTH_MAX} characters, got {len(name)}")
     wrong = sorted(_FORBIDDEN.intersection(name))
@@ -92,14 +100,20 @@ def near_miss(name: str, names: Iterable[str]) -> str | None:
     >>> near_miss("databse", ["api", "database"])
     'database'
     """
-    folded = name.casefold()
+    matcher = SequenceMatcher(None, b=name.casefold())
     best: tuple[float, str] | None = None
-    looked_at = 0
+    looked_at = compared = 0
+    if len(name) > _TYPED_LENGTH_MAX:
+        return None
     for candidate in names:
         if abs(len(candidate) - len(name)) > 3 or looked_at >= _CANDIDATES_MAX:
             continue
         looked_at += 1
-        likeness = SequenceMatcher(None, folded, candidate.casefold()).ratio()
+        matcher.set_seq1(candidate.casefold())
+        if matcher.real_quick_ratio() < 0.7 or matcher.quick_ratio() < 0.7 or compared >= _COMPARED_MAX:
+            continue  # `ratio` never exceeds these, and takes its time
+        compared += 1
+        likeness = matcher.ratio()
         if likeness >= 0.7 and (best is None or (-likeness, candidate) < (-best[0], best[1])):
             best = (likeness, candidate)
     return best[1] if best else None

@@ -87,6 +87,11 @@ class Engine:
         self._unsettled: _Unsettled | None = None
         self._late: list[tuple[Command, Outcome]] = []  # of a batch that turned out to be committed
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known of every commit if it took place."""
+        return self._unsettled is None
+
     def carry_out(self, commands: Sequence[Command]) -> Generator[StoreCall, Reply, Batch]:
         """Decide `commands` in order and commit what they change.
 
@@ -118,17 +123,19 @@ class Engine:
             now_us: int = yield _CLOCK
             try:
                 decision = book.decide(commands, now_us)
+                rows = encode(decision.changes)
             except Exception:  # noqa: BLE001 - one command's defect must not stop the others
                 decision = self._decide_one_by_one(commands, now_us)
+                rows = encode(decision.changes)
             base = self.version
             assert base is not None, "settled before"
-            rows = encode(decision.changes)
             tag = self._new_tag() if rows else ""
             try:
                 self.version = yield StoreCall("commit", (base, tag, decision.head, rows))
-            except Conflict:
+            except Conflict as lost:
                 book.rollback()
-                yield from self.refresh()
+                if lost.delta is None or self._take_in(lost.delta):
+                    yield from self.refresh()
                 continue
             except Busy:
                 book.rollback()
@@ -203,6 +210,10 @@ class Engine:
         except TooOld:
             yield from self._load()
             return False
+        return self._take_in(delta)
+
+    def _take_in(self, delta: Delta) -> bool:
+        """Take in what other processes have committed, and return whether there may be more."""
         if delta.version != self.version:
             stored = decode(_newest(delta.rows))
             self.book.apply(delta.head, stored)
@@ -223,7 +234,7 @@ class Engine:
         guilty: dict[int, Outcome] = {}
         for index, command in enumerate(commands):
             try:
-                self.book.decide([command], now_us)
+                encode(self.book.decide([command], now_us).changes)
             except Exception:  # noqa: BLE001 - as above
                 lease_id = getattr(command, "id", "")
                 _log.exception("%s %s is refused: it fails", type(command).__name__, lease_id)

@@ -12,9 +12,9 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from ebbgate.core.book import Book
 from ebbgate.core.commands import Acquire, Command, Outcome, Tick, Told
@@ -22,9 +22,10 @@ from ebbgate.core.grace import RECOVERY_US, STALL_US, Grace
 from ebbgate.core.ledger import outcome_of
 from ebbgate.core.model import SECOND, Lease, Settings, Stored
 from ebbgate.engine.drive import drive
-from ebbgate.engine.engine import Engine
+from ebbgate.engine.engine import Batch, Engine
 from ebbgate.errors import EbbgateError, StoreUnavailable
 from ebbgate.neighbours.neighbours import Neighbours
+from ebbgate.server.audience import Answered, Audience, Watcher
 from ebbgate.stores.base import EmbeddedStore, Past
 from ebbgate.wire.questions import Answer, Question, answer
 
@@ -42,28 +43,10 @@ EARLY_US: Final = 1_200
 
 RETRY_US: Final = 100_000
 RECENT_MAX: Final = 1_000
+JOBS_MAX: Final = 256
+"""How many callers are answered by one decision; the others by the next one."""
 
-Answered = Callable[[Sequence[Outcome] | EbbgateError], None]
-"""Called once, on the loop, with one outcome for each command, or with why nobody knows."""
-
-Watcher = Callable[[Sequence[Stored] | None, int], None]
-"""Called with what was committed, by whomever, and the store's time; None: everything may be different."""
-
-
-class Audience(Protocol):
-    """Those who are told what becomes of leases."""
-
-    def tell(self, told: Told) -> bool:
-        """Pass a word on; False: it is none of theirs."""
-
-    def is_mine(self, session: str) -> bool:
-        """Tell whether this session is connected here."""
-
-    def hurry(self) -> None:
-        """Have every lease renewed now."""
-
-    def reloaded(self, book: Book) -> None:
-        """Everything was loaded anew: what was known before may not be true."""
+_Job = tuple[Sequence[Command], Answered]
 
 
 class Decider:
@@ -93,8 +76,10 @@ class Decider:
         self.engine = Engine(self.book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
         self._neighbours = Neighbours(path, f"server-{os.urandom(6).hex()}")
         self.address = self._neighbours.mailbox.address
-        self._jobs: list[tuple[Sequence[Command], Answered]] = []
+        self._jobs: list[_Job] = []
         self._planned = False  # whether the work of this turn is scheduled
+        self._closed = False
+        self.turn = 0  # rises with every decision
         self._timer: asyncio.Handle | None = None
         self._timer_us = -1  # by the store's clock; -1: there is none
         self._ran_us = 0
@@ -125,7 +110,9 @@ class Decider:
     def close(self) -> None:
         """Stop deciding and close the store; whoever still asks is told that the server stops."""
         assert self._loop is not None, "started"
-        self._work()
+        while self._jobs:
+            self._work()
+        self._closed = True
         self._loop.remove_reader(self._neighbours.mailbox.fileno())
         for handle in (self._pulse, self._timer):
             if handle is not None:
@@ -146,11 +133,17 @@ class Decider:
 
     def submit(self, commands: Sequence[Command], answered: Answered) -> None:
         """Have commands carried out with all others of this turn of the loop."""
+        if self._closed:
+            answered(StoreUnavailable("the server stops; ask again, here when it runs or at another one"))
+            return
         self._jobs.append((commands, answered))
         if not self._planned:
-            self._planned = True
-            assert self._loop is not None, "started"
-            self._loop.call_soon(self._work)
+            self._plan()
+
+    def _plan(self) -> None:
+        self._planned = True
+        assert self._loop is not None, "started"
+        self._loop.call_soon(self._work)
 
     async def carry_out(self, commands: Sequence[Command]) -> Sequence[Outcome]:
         """Carry out commands, in order, as one step.
@@ -179,7 +172,10 @@ class Decider:
             StoreUnavailable: the store cannot be read.
         """
         self._work()
-        self._refresh()
+        while self._jobs:
+            self._work()
+        if self._failed is not None:
+            raise self._failed
         now_us = self.store.clock()
         return answer(question, self.book, now_us, self._recent)
 
@@ -190,62 +186,92 @@ class Decider:
 
     def _work(self) -> None:
         self._planned = False
+        if self._closed:
+            return
         self._watch()
+        self.turn += 1
         jobs, self._jobs = self._jobs, []
-        told: list[Told] = []
+        if len(jobs) > JOBS_MAX:
+            jobs, self._jobs = jobs[:JOBS_MAX], jobs[JOBS_MAX:]
+        batch = None
+        if self._failed is not None and self.store.clock() < self._retry_us:
+            self._answer(jobs, self._failed)
+        else:
+            batch = self._decide(jobs)
+        if batch is not None:
+            self._answer(jobs, batch.outcomes)
+            self._pass_on(batch)
+        self._schedule()
+        if self._jobs and not self._planned:
+            self._plan()
+
+    def _decide(self, jobs: list[_Job]) -> Batch | None:
+        """Commit what was asked and what is due; None: there was nothing to do, or it could not be done."""
         locked = self.store.try_lock() or self.store.lock(TURN_US)
         try:
             self._refresh()
-            if jobs or self._is_due():
-                told = self._carry_out(jobs)
+            batch = self._commit(jobs) if jobs or self._is_due() else None
             self._succeeded()
+            return batch
         except EbbgateError as error:
             self._fail(jobs, error)
+        except Exception as error:  # noqa: BLE001 - one defect must not be the end of everything
+            _log.exception("a defect: a decision failed, and everything is loaded anew")
+            self.engine.forget()
+            self._fail(jobs, StoreUnavailable(f"a defect of the server: {type(error).__name__}"))
         finally:
             if locked:
                 self.store.unlock()
-        for tell in told:
-            self._tell(tell)
-        self._schedule()
+        return None
 
     def _is_due(self) -> bool:
         due_us = self.book.next_due(self.store.clock(), expire=self.grace.is_over(self.store.clock())).at_us
         return 0 <= due_us <= self.store.clock()
 
-    def _carry_out(self, jobs: list[tuple[Sequence[Command], Answered]]) -> list[Told]:
+    def _commit(self, jobs: list[_Job]) -> Batch:
         commands: list[Command] = []
         for asked, _ in jobs:
             commands.extend(asked)
         now_us = self.store.clock()
+        patience_us = PATIENCE_US if self._failed is None else TURN_US
+        if not self.book.is_tick_due(now_us):
+            return drive(self.engine.carry_out(commands), self.store, patience_us=patience_us)
+        # After renewals and releases that have arrived, but before who asks for what they leave.
+        place = 0 if all(type(command) is Acquire for command in commands) else len(commands)
+        commands.insert(place, Tick(self.grace.is_over(now_us), until_us=now_us))
+        batch = drive(self.engine.carry_out(commands), self.store, patience_us=patience_us)
+        del batch.outcomes[place]
+        return batch
+
+    def _answer(self, jobs: list[_Job], outcomes: Sequence[Outcome] | EbbgateError) -> None:
         before = 0
-        if self.book.is_tick_due(now_us):
-            # After renewals and releases that have arrived, but before who asks for what they leave.
-            asks = all(type(command) is Acquire for command in commands)
-            commands.insert(0 if asks else len(commands), Tick(self.grace.is_over(now_us), until_us=now_us))
-            before = int(asks)
-        batch = drive(self.engine.carry_out(commands), self.store, patience_us=PATIENCE_US)
-        outcomes = batch.outcomes
         for asked, answered in jobs:
             after = before + len(asked)
-            answered(outcomes[before:after])
+            try:
+                answered(outcomes if isinstance(outcomes, EbbgateError) else outcomes[before:after])
+            except Exception:  # noqa: BLE001 - the others must have theirs
+                _log.exception("a defect: an answer could not be passed on")
             before = after
+
+    def _pass_on(self, batch: Batch) -> None:
         if batch.changes:
+            now_us = self.book.head.instant_us
             for watcher in self.watchers:
                 watcher(batch.changes, now_us)
         for lease in batch.promoted:
             if lease.wake and lease.wake != self.address:
                 self._neighbours.push(lease.wake)
-        return batch.told
+        for told in batch.told:
+            self._tell(told)
 
-    def _fail(self, jobs: list[tuple[Sequence[Command], Answered]], error: EbbgateError) -> None:
+    def _fail(self, jobs: list[_Job], error: EbbgateError) -> None:
         now_us = self.store.clock()
         if self._failed is None:
             _log.error("the store is out of reach, nothing is granted: %s", error)
         self._failed = error
         self.grace.failed(now_us)
         self._retry_us = now_us + RETRY_US
-        for _, answered in jobs:
-            answered(error)
+        self._answer(jobs, error)
 
     def _succeeded(self) -> None:
         if self._failed is not None:
@@ -257,8 +283,9 @@ class Decider:
 
     def _refresh(self) -> None:
         version = self.engine.version
-        if version is None or self.store.moved(version):
-            drive(self.engine.refresh(), self.store, patience_us=PATIENCE_US)
+        if version is None or not self.engine.is_settled or self.store.moved(version):
+            patience_us = PATIENCE_US if self._failed is None else TURN_US
+            drive(self.engine.refresh(), self.store, patience_us=patience_us)
 
     # --- time
 
@@ -297,9 +324,7 @@ class Decider:
             return
         self._timer_us = -1
         if not self._planned:  # one turn later, so that what has arrived is read before anything expires
-            self._planned = True
-            assert self._loop is not None, "started"
-            self._loop.call_soon(self._work)
+            self._plan()
 
     def _watch(self) -> None:
         """Notice a stall of this process, and a store's clock that ran ahead of its own."""

@@ -1,19 +1,22 @@
 """The client processes that are connected by a stream: who is here, who is away, and what each is told."""
 
+import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Away, Told
+from ebbgate.core.commands import Away, Outcome, Told
 from ebbgate.core.model import SECOND
-from ebbgate.server.decider import Decider, ignore
+from ebbgate.errors import EbbgateError
+from ebbgate.server.decider import Decider
 from ebbgate.wire.stream import Down, EndedItem, GoodbyeItem, HurryItem, Role, item_of
 
 _log: Final = logging.getLogger("ebbgate.server")
 
 AWAY_GRACE_US: Final = 10 * SECOND
+RETRY_SECONDS: Final = 0.5
 
 
 class Line(Protocol):
@@ -48,6 +51,7 @@ class Sessions:
         self._decider = decider
         self._grace_us = away_grace_us
         self._present: dict[str, Present] = {}
+        self._closed = False
         decider.audiences.append(self)
 
     def __len__(self) -> int:
@@ -78,8 +82,25 @@ class Sessions:
             present.renewer = None
         if present.main is None and present.renewer is None:
             del self._present[session]
-            gone = Away(session, present.epoch, certain=certain, grace_us=self._grace_us)
-            self._decider.submit((gone,), ignore)
+            self.missed(session, present.epoch, certain=certain)
+
+    def forget(self, session: str) -> None:
+        """Note that a session is over, whatever connections it has."""
+        self._present.pop(session, None)
+
+    def missed(self, session: str, epoch: int, *, certain: bool) -> None:
+        """Have it committed that a session has no connection; tried again until the store takes it."""
+        gone = Away(session, epoch, certain=certain, grace_us=self._grace_us)
+        self._say((gone,))
+
+    def _say(self, gone: Sequence[Away]) -> None:
+        def answered(outcomes: Sequence[Outcome] | EbbgateError) -> None:
+            if isinstance(outcomes, EbbgateError) and not self._closed:
+                absent = [away for away in gone if away.session not in self._present]
+                asyncio.get_running_loop().call_later(RETRY_SECONDS, self._say, absent)
+
+        if gone and not self._closed:
+            self._decider.submit(gone, answered)
 
     def epoch_of(self, session: str) -> int:
         """Return the newest epoch that is known of a session."""
@@ -89,21 +110,18 @@ class Sessions:
 
     # --- what they are told
 
-    def is_mine(self, session: str) -> bool:
-        """See `Audience`."""
-        return session in self._present
-
     def tell(self, told: Told) -> bool:
-        """See `Audience`: a loss goes to who keeps the lease alive, a grant to who waits for it."""
+        """See `Audience`: a grant goes to who waits for it, a loss to who keeps the lease alive as well."""
         present = self._present.get(told.session)
         if present is None:
             return False
         item = item_of(0, told.outcome, told.id)
         lost = isinstance(item, EndedItem)
         first, second = (present.renewer, present.main) if lost else (present.main, None)
-        for line in (first, second):
-            if line is not None:
-                line.send(item)
+        if first is not None:
+            first.send(item)
+        if second is not None and second is not first:
+            second.send(item)
         return True
 
     def hurry(self) -> None:
@@ -125,6 +143,7 @@ class Sessions:
     def close(self) -> None:
         """Forget everybody: that connections end because the server stops says nothing about the clients."""
         self._present.clear()
+        self._closed = True
 
     def _lines(self) -> Iterable[Line]:
         lines: dict[int, Line] = {}
@@ -145,4 +164,4 @@ class Sessions:
         ]
         if absent:
             _log.info("%d client(s) have not come back", len(absent))
-            self._decider.submit(absent, ignore)
+            self._say(absent)

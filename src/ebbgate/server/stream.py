@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
+from uuid import UUID, uuid4
 
 import msgspec
 
@@ -20,10 +22,11 @@ from ebbgate.core.commands import (
     Release,
     Renew,
     Revoke,
+    check_id,
     wanted,
 )
 from ebbgate.errors import EbbgateError, InvalidRequest
-from ebbgate.server.decider import Decider
+from ebbgate.server.decider import Decider, ignore
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.socket import EXTENSION, StreamSocket
 from ebbgate.wire.stream import (
@@ -53,6 +56,14 @@ _encode: Final = msgspec.json.Encoder().encode
 BAD_MESSAGE: Final = 4400
 NOT_GREETED: Final = 4401
 GREET_SECONDS: Final = 10.0
+TURN_ITEMS: Final = 512
+TURN_SECONDS: Final = 0.005
+"""How much of what one client asks for is seen to before others get their turn."""
+SESSIONS_MAX: Final = 1_000
+HOST_LENGTH_MAX: Final = 200
+
+_IMMEDIATE: Final = (HelloItem, ByeItem, AskItem)  # what is no command of the decider's
+_RESERVED: Final = "rest"  # those who come over REST belong to sessions of such names
 
 # As ASGI has them.
 Scope = MutableMapping[str, Any]
@@ -74,7 +85,7 @@ class Stream:
         socket: StreamSocket = scope["extensions"][EXTENSION]
         await send({"type": "websocket.accept"})
         connection = Connection(self._decider, self._sessions, socket, scope.get("ebbgate.key", ""))
-        socket.receiver = connection.received
+        socket.receiver = connection
         try:
             while (await receive())["type"] != "websocket.disconnect":
                 pass  # what came before the receiver was set; nobody speaks before it was accepted
@@ -102,7 +113,12 @@ class Connection:
         self._epoch = 0
         self._served: dict[str, None] = {}  # sessions that have this connection
         self._greets = 0  # greetings that are not answered yet
-        self._held: list[Up] = []  # what was said after them: carried out only if they are accepted
+        self._held: list[
+            Up
+        ] = []  # what was said, and waits for them, for its turn, or for the client to read
+        self._planned = False  # somebody will see to it
+        self._turn = -1  # of the decider, in which it has
+        self._room = 0  # for so many items more
         self._outbox: list[Down] = []
         self._loop = asyncio.get_running_loop()
         self._over = False
@@ -124,11 +140,14 @@ class Connection:
     def end(self, code: int, reason: str) -> None:
         """See `Line`."""
         self._flush()
-        self._socket.end(code, reason)
+        self._held.clear()
+        self._over = True
+        self._socket.end(code, _brief(reason))
 
     def ended(self, *, certain: bool) -> None:
         """The connection is over: its sessions are away unless they have another one."""
         self._over = True
+        self._held.clear()
         self._greeting.cancel()
         for session in self._served:
             self._sessions.detach(session, self, certain=certain)
@@ -136,42 +155,83 @@ class Connection:
 
     # --- up
 
+    @property
+    def is_behind(self) -> bool:
+        """See `Receiver`."""
+        return bool(self._held)
+
     def received(self, data: bytes) -> None:
-        """Take in one message."""
+        """See `Receiver`."""
+        if self._over:
+            return
         try:
             items = decode_up(data)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            self.end(BAD_MESSAGE, _brief(f"not a message of this protocol: {error}"))
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            self.end(BAD_MESSAGE, f"not a message of this protocol: {error}")
             return
         if len(items) > ITEMS_MAX:
             self.end(BAD_MESSAGE, f"a message has at most {ITEMS_MAX} items")
-            return
-        self._held += items
-        if not self._greets:
-            self._carry_out_held()
+        elif self._held:
+            self._held += items
+        else:
+            self._see_to(items)
 
-    def _carry_out_held(self) -> None:
-        items, self._held = self._held, []
+    def relieved(self) -> None:
+        """See `Receiver`."""
+        self._plan()
+
+    def _plan(self) -> None:
+        """Go on in the next turn of the loop, unless there is a reason to wait."""
+        if self._held and not (self._planned or self._greets or self._socket.is_clogged):
+            self._planned = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._planned = False
+        if not (self._greets or self._socket.is_clogged):
+            items, self._held = self._held, []
+            self._see_to(items)
+            self._socket.adjust()
+
+    def _see_to(self, items: list[Up]) -> None:
+        """Have items carried out, in order; what is too much for one turn of the loop waits for the next."""
+        if self._turn != self._decider.turn:
+            self._turn, self._room = self._decider.turn, TURN_ITEMS
         commands: list[Command] = []
         numbers: list[int] = []
+        until = time.monotonic() + TURN_SECONDS
         for place, item in enumerate(items):
-            if self._greets:
-                self._held = items[place:]
+            if self._greets or place >= self._room:
+                self._hold(items, place)
                 break
             if not (self._served or isinstance(item, HelloItem)):
-                self.end(NOT_GREETED, "a connection begins with a greeting")
-                return
+                self.end(NOT_GREETED, "a connection begins with a greeting and ends with its last session")
+                break
+            if isinstance(item, _IMMEDIATE):
+                if commands:
+                    self._submit(numbers, commands)
+                    commands, numbers = [], []
+                if place and time.monotonic() > until:
+                    self._hold(items, place)
+                    break
             try:
                 command = self._command_of(item)
             except EbbgateError as error:
                 self.send(failed_item(item.number, error))
                 continue
-            if command is None:
-                continue
-            commands.append(command)
-            numbers.append(item.number)
+            if command is not None:
+                commands.append(command)
+                numbers.append(item.number)
+            elif self._over:
+                break
         if commands:
             self._submit(numbers, commands)
+        self._room -= len(items) - len(self._held)
+        self._plan()
+
+    def _hold(self, items: list[Up], place: int) -> None:
+        self._held = items[place:]
+        self._socket.adjust()
 
     def _submit(self, numbers: Sequence[int], commands: Sequence[Command]) -> None:
         def answered(outcomes: Sequence[Outcome] | EbbgateError) -> None:
@@ -194,22 +254,20 @@ class Connection:
                 if len(slots) != len(item.slots) or not slots:
                     raise InvalidRequest("each limit stands once, and at least one is named")
                 return Acquire(
-                    item.id, self._main, self._epoch, slots, item.duration_us, item.spend, item.wait, item.strict,
-                    item.priority, item.labels, self._decider.address,
+                    check_id(item.id), self._main, self._epoch, slots, item.duration_us, item.spend, item.wait,
+                    item.strict, item.priority, item.labels, self._decider.address,
                 )  # fmt: skip
             case ReleaseItem():
-                return Release(item.id, *self._speaking_for(item.session))
+                return Release(check_id(item.id), *self._speaking_for(item.session))
             case RenewItem():
-                return Renew(item.id, *self._speaking_for(item.session), item.duration_us, item.retake)
+                speaking_for = self._speaking_for(item.session)
+                return Renew(check_id(item.id), *speaking_for, item.duration_us, item.retake)
             case PutItem():
-                return PutLimit(
-                    item.request_id, item.mode, item.target, item.new_id, item.name, item.limit,
-                    item.slot_decay_per_second, item.active, item.description,
-                )  # fmt: skip
+                return self._put(item)
             case DeleteItem():
                 return DeleteLimit(item.target, item.force)
             case RevokeItem():
-                return Revoke(item.id)
+                return Revoke(check_id(item.id))
             case HelloItem():
                 self._greet(item)
             case AskItem():
@@ -217,6 +275,19 @@ class Connection:
             case ByeItem():
                 self._leave(item)
         return None
+
+    def _put(self, item: PutItem) -> PutLimit:
+        if item.request_id:
+            check_id(item.request_id, "request")
+        new_id = item.new_id or str(uuid4())
+        if item.new_id and not _is_canonical(item.new_id):
+            raise InvalidRequest(f"the id of a limit is a UUID, got {item.new_id[:40]!r}")
+        if new_id in self._decider.book.limits and item.request_id not in self._decider.book.requests:
+            raise InvalidRequest(f"a limit has the id {new_id} already; choose a new one")
+        return PutLimit(
+            item.request_id, item.mode, item.target, new_id, item.name, item.limit, item.slot_decay_per_second,
+            item.active, item.description,
+        )  # fmt: skip
 
     def _speaking_for(self, session: str) -> tuple[str, int]:
         if session not in self._served:
@@ -227,12 +298,14 @@ class Connection:
         if item.version != VERSION:
             self.end(BAD_MESSAGE, f"this server speaks version {VERSION} of the stream, not {item.version}")
             return
+        check_id(item.session, "session")
+        if item.session == _RESERVED or item.session.startswith(_RESERVED + "-"):
+            raise InvalidRequest(f"{item.session!r} is no session of a stream")
         if item.role == "main" and self._main:
             raise InvalidRequest("this connection has greeted before")
-        hello = Hello(
-            item.session, item.epoch, item.host[:200], item.pid, item.labels, -1, self._decider.address,
-            "spends", self._key,
-        )  # fmt: skip
+        if len(self._served) >= SESSIONS_MAX:
+            raise InvalidRequest(f"a connection serves at most {SESSIONS_MAX} sessions")
+        hello = self._hello(item)
         self._greets += 1
 
         def answered(outcomes: Sequence[Outcome] | EbbgateError) -> None:
@@ -243,10 +316,22 @@ class Connection:
                 if isinstance(outcomes[0], Done):
                     self._greeted(item)
                 self.send(item_of(item.number, outcomes[0]))
-            if self._held and not self._greets:
-                self._carry_out_held()
+            self._plan()
 
         self._decider.submit((hello,), answered)
+
+    def _hello(self, item: HelloItem) -> Hello:
+        host, pid, labels = (
+            "".join(filter(str.isprintable, item.host[:HOST_LENGTH_MAX])),
+            item.pid,
+            item.labels,
+        )
+        known = self._decider.book.sessions.get(item.session)
+        if known is not None and item.role == "renewer":
+            host, pid, labels = host or known.host, pid or known.pid, labels or known.labels
+        return Hello(
+            item.session, item.epoch, host, pid, labels, -1, self._decider.address, "spends", self._key
+        )
 
     def _greeted(self, item: HelloItem) -> None:
         self._greeting.cancel()
@@ -254,6 +339,11 @@ class Connection:
             self._main, self._epoch = item.session, item.epoch
         self._served[item.session] = None
         self._sessions.attach(item.session, item.epoch, item.role, self)
+        known = self._decider.book.sessions.get(item.session)
+        if (
+            known is None or known.away_us >= 0
+        ):  # the other connection broke in the same turn, after this greeting
+            self._decider.submit((self._hello(item),), ignore)
         if self._over:  # it broke meanwhile
             self._sessions.detach(item.session, self, certain=False)
 
@@ -267,12 +357,26 @@ class Connection:
     def _leave(self, item: ByeItem) -> None:
         session, epoch = self._speaking_for(item.session)
         self._served.pop(session, None)
-        self._decider.submit(
-            (Away(session, epoch, certain=True),), lambda _: self.send(item_of(item.number, Done(session)))
-        )
-        self._sessions.detach(session, self, certain=True)
+        self._sessions.forget(session)
+
+        def answered(outcomes: Sequence[Outcome] | EbbgateError) -> None:
+            if isinstance(outcomes, EbbgateError):
+                self._sessions.missed(session, epoch, certain=True)
+                self.send(failed_item(item.number, outcomes))
+            else:
+                self.send(item_of(item.number, outcomes[0]))
+
+        self._decider.submit((Away(session, epoch, certain=True),), answered)
+
+
+def _is_canonical(text: str) -> bool:
+    """Tell whether `text` is a UUID as this package writes it."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _brief(text: str) -> str:
     """Return a reason that fits a closing frame."""
-    return text.encode()[:120].decode(errors="ignore")
+    return text.encode(errors="replace")[:120].decode(errors="ignore")

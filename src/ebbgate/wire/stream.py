@@ -8,12 +8,12 @@ A connection begins with `HelloItem`, which names the session that its commands 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from ebbgate.core.commands import Done, Ended, Held, Outcome, Refused, Waiting
-from ebbgate.core.model import Slots, Why
+from ebbgate.core.model import Why
 from ebbgate.errors import EbbgateError, InternalError, InvalidRequest, ServerUnavailable, StoreUnavailable
 from ebbgate.wire.questions import Question
 
@@ -21,6 +21,11 @@ PATH: Final = "/v1/stream"
 VERSION: Final = 1
 MESSAGE_BYTES_MAX: Final = 1 << 20
 ITEMS_MAX: Final = 5_000
+
+Whole = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
+"""What every language can count exactly."""
+
+Signed = Annotated[int, msgspec.Meta(ge=-(1 << 53) + 1, le=(1 << 53) - 1)]
 
 Role = Literal["main", "renewer"]
 """What a connection is for: everything, or only to keep leases alive while the other one is busy or gone."""
@@ -36,51 +41,51 @@ class _Item(msgspec.Struct, frozen=True, array_like=True, tag=lambda name: name.
 class HelloItem(_Item, frozen=True):
     """A client process is here. A renewer's connection says it for each session that it serves."""
 
-    number: int
-    version: int
+    number: Whole
+    version: Whole
     session: str
-    epoch: int
+    epoch: Whole
     role: Role
     host: str = ""
-    pid: int = 0
+    pid: Whole = 0
     labels: Mapping[str, str] | None = None
 
 
 class ByeItem(_Item, frozen=True):
     """A session is over: what it still holds is free."""
 
-    number: int
+    number: Whole
     session: str
 
 
 class AcquireItem(_Item, frozen=True):
     """See `core.commands.Acquire`."""
 
-    number: int
+    number: Whole
     id: str
-    slots: Slots
-    duration_us: int
+    slots: tuple[tuple[str, Whole], ...]  # as `Slots`
+    duration_us: Signed
     spend: bool = False
     wait: bool = True
     strict: bool = False
-    priority: int = 0
+    priority: Signed = 0
     labels: Mapping[str, str] | None = None
 
 
 class RenewItem(_Item, frozen=True):
     """See `core.commands.Renew`; the session is one that this connection said hello for."""
 
-    number: int
+    number: Whole
     id: str
     session: str
-    duration_us: int
+    duration_us: Signed
     retake: bool = True
 
 
 class ReleaseItem(_Item, frozen=True):
     """See `core.commands.Release`; the session as for `RenewItem`."""
 
-    number: int
+    number: Whole
     id: str
     session: str
 
@@ -88,20 +93,20 @@ class ReleaseItem(_Item, frozen=True):
 class RevokeItem(_Item, frozen=True):
     """See `core.commands.Revoke`."""
 
-    number: int
+    number: Whole
     id: str
 
 
 class PutItem(_Item, frozen=True):
     """See `core.commands.PutLimit`."""
 
-    number: int
+    number: Whole
     request_id: str
     mode: Literal["create", "update", "put"]
     target: str
     new_id: str = ""
     name: str | None = None
-    limit: int | None = None
+    limit: Signed | None = None
     slot_decay_per_second: float | None = None
     active: bool | None = None
     description: str | None = None
@@ -110,7 +115,7 @@ class PutItem(_Item, frozen=True):
 class DeleteItem(_Item, frozen=True):
     """See `core.commands.DeleteLimit`."""
 
-    number: int
+    number: Whole
     target: str
     force: bool = False
 
@@ -118,7 +123,7 @@ class DeleteItem(_Item, frozen=True):
 class AskItem(_Item, frozen=True):
     """A question; see `wire.questions`."""
 
-    number: int
+    number: Whole
     question: Question
 
 
