@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.crew import Result, Start, Task, crew
-from bench.report import Line, Options, Waited, percentile
+from bench.report import Line, Options, Waited, percentile, sync_ms
 
 
 def _rate(turn: Callable[[], object], seconds: float) -> float:
@@ -115,6 +115,10 @@ def run(options: Options) -> Iterator[Line]:
     yield line("multiprocessing.Semaphore, pairs", "semaphore")
     yield line("flock, pairs", "flock")
     yield line("SQLite, commits of one bare row (a pair needs two)", "commit")
+    for kib in (4, 64):
+        yield Line(
+            f"disk, {kib} KiB kept for good (fdatasync)", [sync_ms(kib) for _ in range(options.repeats)], "ms"
+        )
     p50: list[float] = []
     p99: list[float] = []
     for _ in range(options.repeats):

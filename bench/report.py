@@ -95,16 +95,15 @@ class Line:
 
     def __str__(self) -> str:
         """Show it in one line, the verdict last."""
-        shown = f"{_digits(self.value):>9} {self.unit}"
-        spread = (
-            f"({_digits(min(self.values))} .. {_digits(max(self.values))})" if len(self.values) > 1 else ""
-        )
+        shown = f"{digits(self.value):>9} {self.unit}"
+        spread = f"({digits(min(self.values))} .. {digits(max(self.values))})" if len(self.values) > 1 else ""
         note = f"  [{self.note}]" if self.note else ""
         aim = f"target {self.target}" if self.target else ""
         return f"  {self.name:<70}{shown:<22}{spread:<22} {aim:<22}{self.verdict:<4}{note}".rstrip()
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
+    """Write a number as precisely as it was measured."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.2g}"
@@ -176,6 +175,21 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def sync_ms(kib: int, times: int = 200) -> float:
+    """Return how long this disk takes to keep so much for good (`fdatasync`), the median.
+
+    Whatever else writes to it lengthens that, and nothing that is committed at FULL can be faster.
+    """
+    spent_ms: list[float] = []
+    with tempfile.TemporaryFile(prefix="ebbgate-bench-") as file:
+        for _ in range(times):
+            os.pwrite(file.fileno(), os.urandom(kib * 1024), 0)
+            begun = time.perf_counter()
+            os.fdatasync(file.fileno())
+            spent_ms.append(1000 * (time.perf_counter() - begun))
+    return percentile(spent_ms, 0.5)
 
 
 def _file_system(folder: Path) -> str:

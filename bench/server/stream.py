@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from bench.crew import Result, Start, Task, crew
 from bench.pairs import pairs_async, pairs_sync, waiting
 from bench.peers import redis
-from bench.report import Line, NotHereError, Options, Remark, Target, at_least
+from bench.report import Line, NotHereError, Options, Remark, Target, at_least, sync_ms
 from bench.server import raw
 from bench.server.serving import Durability, Server, served
 
@@ -34,6 +34,8 @@ def run(options: Options) -> Iterator[Line | Remark]:
         except NotHereError as reason:
             port = 0
             yield Remark(f"Redis: not measured here: {reason}")
+        syncs = [sync_ms(64) for _ in range(options.repeats)]
+        yield Line("disk, 64 KiB kept for good (fdatasync): FULL waits for that", syncs, "ms")
         for loop in ("asyncio's loop", "uvloop"):
             yield from _many_tasks(options, full, normal, port, seconds, loop)
         servers: dict[Durability, Server] = {"full": full, "normal": normal}
