@@ -7,6 +7,7 @@ from typing import Final
 from ebbgate.core.model import SECOND, Settings
 from ebbgate.server.decider import Decider
 from ebbgate.server.hearing import Hearing
+from ebbgate.server.prefect.app import PREFIX, WAIT_SECONDS, PrefectApi
 from ebbgate.server.rest.app import rest_app
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.stream import Receive, Scope, Send, Stream
@@ -29,6 +30,7 @@ class Service:
         settings: Settings | None = None,
         away_grace_seconds: float = 10.0,
         recovery_grace_seconds: float = 30.0,
+        prefect_wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         """Open the store.
 
@@ -38,6 +40,7 @@ class Service:
             settings: of the store.
             away_grace_seconds: for how long a client whose connections broke may come back.
             recovery_grace_seconds: for how long nothing expires after nobody could renew.
+            prefect_wait_seconds: how long a client of Prefect's is held open before it must ask again.
 
         Raises:
             InvalidRequest: `store` names none.
@@ -58,6 +61,7 @@ class Service:
         self._missing: asyncio.TimerHandle | None = None
         self._stream = Stream(self.decider, self.sessions)
         self._rest = rest_app(self.decider, self.hearing)
+        self._prefect = PrefectApi(self.decider, wait_seconds=prefect_wait_seconds)
 
     def start(self) -> None:
         """Begin to decide, on the running loop.
@@ -72,6 +76,7 @@ class Service:
     def drain(self) -> None:
         """Have everybody who waits come back, here when it runs again or at another server."""
         self.hearing.drain()
+        self._prefect.drain()
         self.sessions.drain(COME_BACK_SECONDS)
 
     def close(self) -> None:
@@ -83,7 +88,9 @@ class Service:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
-        if scope["type"] == "websocket":
+        if scope["type"] != "lifespan" and scope["path"].startswith(PREFIX):
+            await self._prefect(scope, receive, send)
+        elif scope["type"] == "websocket":
             if scope["path"] == PATH:
                 await self._stream(scope, receive, send)
             else:

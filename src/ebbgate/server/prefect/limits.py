@@ -1,0 +1,200 @@
+"""Create, read, list, change and delete limits as Prefect's clients do it.
+
+Which slots are occupied is no field that anybody sets. It is derived from leases, so what clients write into
+`active_slots` and `denied_slots` is taken and has no effect. Terraform fails unless it reads what it just wrote;
+it alone does so, for some seconds.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Final
+from uuid import uuid4
+
+from ebbgate.core.commands import DeleteLimit, Done, PutLimit, Refused
+from ebbgate.server.decider import Decider
+from ebbgate.server.prefect.answers import (
+    CONFLICT,
+    NO_CONTENT,
+    NO_SUCH_LIMIT,
+    Answer,
+    AnsweredError,
+    answer,
+    complaint,
+    detail,
+    invalid,
+)
+from ebbgate.server.prefect.checking import Fields
+from ebbgate.server.prefect.request import Request
+from ebbgate.wire.questions import PAGE_MAX, ListLimits, ReadLimit
+from ebbgate.wire.shapes import LimitInfo
+
+LISTED_MAX: Final = 200
+_OCCUPANCY_SECONDS: Final = 2.0  # what Prefect shows of a limit that nobody has used yet
+_FIELDS: Final = ("active", "name", "limit", "active_slots", "denied_slots", "slot_decay_per_second")
+
+_TERRAFORM: Final = "Go-http-client/"
+_ECHO_SECONDS: Final = 5.0
+_ECHOES_MAX: Final = 1_000
+
+_log: Final = logging.getLogger("ebbgate.server")
+
+
+class Limits:
+    """The routes about limits."""
+
+    def __init__(self, decider: Decider) -> None:
+        """Serve what `decider` knows."""
+        self._decider = decider
+        self._echoes: dict[tuple[str, str], tuple[int, float]] = {}
+
+    async def create(self, request: Request) -> Answer:
+        """Create a limit."""
+        body = request.json()
+        fields = Fields(body, is_model=True)
+        active = fields.flag("active", True)
+        name = fields.name("name")
+        limit = fields.whole("limit", least=0)
+        active_slots = fields.whole("active_slots", 0, least=0)
+        denied_slots = fields.whole("denied_slots", 0, least=0)
+        decay = fields.number("slot_decay_per_second", 0.0, low=0)
+        fields.allow(_FIELDS)
+        fields.check()
+        command = PutLimit(
+            "", "create", name, new_id=str(uuid4()), limit=limit, slot_decay_per_second=decay, active=active
+        )
+        (outcome,) = await self._decider.carry_out((command,))
+        if isinstance(outcome, Refused):
+            return _refusal(outcome, body)
+        assert isinstance(outcome, Done), "a command about limits is done or refused"
+        made = self._read(outcome.id)
+        if active_slots:
+            self._echo(request, made, active_slots)
+        return answer(
+            201,
+            {
+                "id": made.id,
+                "created": made.created,
+                "updated": made.updated,
+                "active": made.active,
+                "name": made.name,
+                "limit": made.limit,
+                "active_slots": self._active_slots(request, made),
+                "denied_slots": denied_slots,
+                "slot_decay_per_second": made.slot_decay_per_second,
+                "avg_slot_occupancy_seconds": _OCCUPANCY_SECONDS,
+            },
+        )
+
+    async def read(self, request: Request, id_or_name: str) -> Answer:
+        """Read one limit."""
+        return answer(200, self._shown(request, self._read(id_or_name)))
+
+    async def filter(self, request: Request) -> Answer:
+        """List limits, by name; there is nothing to filter by."""
+        fields = Fields(request.json())
+        limit = LISTED_MAX if fields.is_null("limit") else fields.whole("limit", LISTED_MAX)
+        offset = fields.whole("offset", 0, least=0)
+        fields.check()
+        if limit < 0:
+            return detail(422, "Invalid limit: must be greater than or equal to 0.")
+        if limit > LISTED_MAX:
+            return detail(422, f"Invalid limit: must be less than or equal to {LISTED_MAX}.")
+        shown: list[dict[str, object]] = []
+        for number, found in enumerate(self._all() if limit else ()):
+            if number >= offset:
+                shown.append(self._shown(request, found))
+            if len(shown) == limit:
+                break
+        return answer(200, shown)
+
+    async def update(self, request: Request, id_or_name: str) -> Answer:
+        """Change the fields that were sent."""
+        body = request.json()
+        fields = Fields(body, is_model=True)
+        active = None if fields.is_null("active") else fields.flag("active", None)
+        name = None if fields.is_null("name") else fields.name("name", None)
+        limit = None if fields.is_null("limit") else fields.whole("limit", None, least=0)
+        slots = None if fields.is_null("active_slots") else fields.whole("active_slots", None, least=0)
+        if not fields.is_null("denied_slots"):
+            fields.whole("denied_slots", None, least=0)
+        decay: float | None = None
+        if not fields.is_null("slot_decay_per_second"):
+            decay = fields.number("slot_decay_per_second", None, low=0)
+        fields.allow(_FIELDS)
+        fields.check()
+        before = self._read(id_or_name)
+        if any(fields.is_null(field) for field in _FIELDS):
+            return CONFLICT
+        command = PutLimit(
+            "", "update", before.id, name=name, limit=limit, slot_decay_per_second=decay, active=active
+        )
+        (outcome,) = await self._decider.carry_out((command,))
+        if isinstance(outcome, Refused):
+            return _refusal(outcome, body)
+        if slots is not None:
+            self._echo(request, before, slots)
+        return NO_CONTENT
+
+    async def delete(self, _request: Request, id_or_name: str) -> Answer:
+        """Delete a limit, also one that is in use: this API has no word for a refusal."""
+        (outcome,) = await self._decider.carry_out((DeleteLimit(id_or_name, force=True),))
+        return NO_SUCH_LIMIT if isinstance(outcome, Refused) else NO_CONTENT
+
+    # ---
+
+    def _read(self, id_or_name: str) -> LimitInfo:
+        found = self._decider.ask(ReadLimit(id_or_name))
+        if isinstance(found, LimitInfo):
+            return found
+        raise AnsweredError(NO_SUCH_LIMIT)
+
+    def _all(self) -> Iterator[LimitInfo]:
+        after = ""
+        while True:
+            page = self._decider.ask(ListLimits(after=after))
+            assert isinstance(page, list), "a list of limits is never refused"
+            found = [limit for limit in page if isinstance(limit, LimitInfo)]
+            yield from found
+            if len(found) < PAGE_MAX:
+                return
+            after = found[-1].name
+
+    def _shown(self, request: Request, limit: LimitInfo) -> dict[str, object]:
+        return {
+            "id": limit.id,
+            "created": limit.created,
+            "updated": limit.updated,
+            "active": limit.active,
+            "name": limit.name,
+            "limit": limit.limit,
+            "active_slots": self._active_slots(request, limit),
+            "slot_decay_per_second": limit.slot_decay_per_second,
+        }
+
+    # --- what Terraform just wrote
+
+    def _echo(self, request: Request, limit: LimitInfo, active_slots: int) -> None:
+        if active_slots != limit.active_slots:
+            fields = {"limit": limit.name, "wanted": active_slots, "active_slots": limit.active_slots}
+            _log.info("active_slots cannot be set; revoke leases instead", extra={"fields": fields})
+        if request.header(b"user-agent").startswith(_TERRAFORM):
+            if len(self._echoes) >= _ECHOES_MAX:
+                self._echoes.clear()
+            self._echoes[limit.id, request.address] = (active_slots, time.monotonic() + _ECHO_SECONDS)
+
+    def _active_slots(self, request: Request, limit: LimitInfo) -> int:
+        if request.header(b"user-agent").startswith(_TERRAFORM):
+            written, until = self._echoes.get((limit.id, request.address), (0, 0.0))
+            if time.monotonic() < until:
+                return written
+        return limit.active_slots
+
+
+def _refusal(refused: Refused, body: object) -> Answer:
+    """Return why a limit cannot be so."""
+    if refused.code == "limit_exists":
+        return CONFLICT
+    if refused.code == "limit_not_found":
+        return NO_SUCH_LIMIT
+    return invalid([complaint("value_error", ("body",), str(refused.details["message"]), body)], body)
