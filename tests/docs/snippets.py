@@ -27,6 +27,27 @@ LANGUAGES = {"python", "console", "text"}
 
 # Commands that a page shows and that are not run here: command -> why.
 NOT_RUN = {
+    **dict.fromkeys(
+        (
+            "ebbgate serve",
+            "ebbgate serve --host 0.0.0.0 --allowed-host gate.example.com --tls-cert gate.pem --tls-key gate.key",
+            "ebbgate serve --host 10.0.0.7 --allowed-host gate.example.com --trusted-proxy 10.0.0.5",
+            "curl http://127.0.0.1:4220/readyz",
+            "EBBGATE_URL=ebbgate://127.0.0.1:4220 ebbgate limit ls",
+            "EBBGATE_URL=ebbgates://gate.example.com:4220 EBBGATE_API_KEY=... ebbgate limit ls",
+        ),
+        "it runs until it is stopped: tests/server/test_serving.py starts servers and asks them",
+    ),
+    **dict.fromkeys(
+        (
+            "pip install 'ebbgate[server]'",
+            "python3 -m venv /opt/ebbgate && /opt/ebbgate/bin/pip install 'ebbgate[server]'",
+            "cp deploy/ebbgate.service /etc/systemd/system/ && systemctl enable --now ebbgate",
+            "docker build -f deploy/Dockerfile -t ebbgate .",
+            "docker compose -f deploy/compose.yaml up -d",
+        ),
+        "it changes the machine: tests/server/test_deploy.py looks at the files",
+    ),
     "make demo": "tests/cli/test_demo.py runs it",
     "make simulate SEED=4711 STEPS=2000": "tests/simulation runs what it runs",
     "make simulate-long": "it runs until it is stopped",
