@@ -419,8 +419,10 @@ class Dice:
         )[0]
 
 
-def run_history(seed: int, steps: int, settings: Settings) -> World:
-    """Drive one random history from a seed; whatever is wrong raises."""
+def run_history(
+    seed: int, steps: int, settings: Settings, each: Callable[[World], None] = lambda _: None
+) -> World:
+    """Drive one random history from a seed, calling `each` after every step; whatever is wrong raises."""
     dice = Dice(random.Random(seed))
     world = World(settings)
     r = dice.r
@@ -443,4 +445,5 @@ def run_history(seed: int, steps: int, settings: Settings) -> World:
         broken = [index for index in range(len(world.books)) if r.random() < 0.05]
         decider = r.randrange(len(world.books))
         world.step(commands, decider=decider, undone=some, looks=looks, broken=broken)
+        each(world)
     return world

@@ -712,3 +712,12 @@ def test_what_one_decision_forgets_is_bounded(desk: Desk) -> None:
     assert len(desk.book.leases) == 70 - 63  # and the request that made the limit
     desk.after(0)
     assert not desk.book.leases
+
+
+def test_a_session_of_one_key_is_never_spoken_for_with_another(desk: Desk) -> None:
+    assert desk.do(Hello("k", 1, key="one")) == Done("k", created=True)
+    for key in ("", "another"):
+        refused = desk.do(Hello("k", 2, key=key))
+        assert isinstance(refused, Refused)
+        assert refused.code == "not_authorized"
+    assert desk.do(Hello("k", 2, key="one")) == Done("k")

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from ebbgate.core.commands import Acquire, wanted
+from ebbgate.core.commands import Acquire, Hello, check_id, wanted
 from ebbgate.core.limits import check_description, check_name, check_slots, is_uuid, near_miss
 from ebbgate.errors import InvalidLimit, InvalidRequest
 
@@ -119,6 +119,8 @@ def test_labels_are_few_and_short_texts(labels: dict[str, str]) -> None:
     Acquire("l", "s", 1, (), 1, labels={"a" * 200: "b" * 200})
     with pytest.raises(InvalidRequest, match="label"):
         Acquire("l", "s", 1, (), 1, labels=labels)
+    with pytest.raises(InvalidRequest, match="label"):
+        Hello("s", 1, labels=labels)
 
 
 def test_a_near_miss_is_the_likest_name() -> None:
@@ -133,3 +135,14 @@ def test_a_near_miss_is_looked_for_among_a_bounded_number_of_names() -> None:
     names = [f"zzzz{number:04}" for number in range(200)] + ["database"]
     assert near_miss("databse", names) is None
     assert near_miss("databse", names[1:]) == "database"
+
+
+@pytest.mark.parametrize("lease_id", ["", "a" * 101, "a\nb", "\x00"])
+def test_an_id_is_short_and_printable(lease_id: str) -> None:
+    with pytest.raises(InvalidRequest, match="id of a lease"):
+        check_id(lease_id)
+    assert check_id("a" * 100) == "a" * 100
+
+
+def test_nobody_looks_for_near_misses_of_a_name_that_no_limit_could_have() -> None:
+    assert near_miss("a" * 250, ["a" * 250]) is None

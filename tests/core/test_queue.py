@@ -165,6 +165,15 @@ def test_nothing_expires_for_a_while_after_a_time_in_which_nobody_could_renew() 
     assert grace.is_over(81 * SECOND + 1)
 
 
+def test_a_store_out_of_reach_is_failing_until_it_answers() -> None:
+    grace = Grace()
+    seen = [grace.is_failing]
+    for happens in (grace.failed, grace.failed, grace.succeeded):
+        happens(SECOND)
+        seen.append(grace.is_failing)
+    assert seen == [False, True, True, False]
+
+
 def test_one_grant_marks_a_bounded_number_of_waiters_as_overtaken() -> None:
     """A thousand tenants whose waiters are stepped over at once do not make one huge commit."""
     desk, plain = Desk(), ReferenceBook()

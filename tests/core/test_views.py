@@ -1,8 +1,16 @@
 """What people are shown is what the book decides by."""
 
-from ebbgate.core import views
-from ebbgate.core.model import SECOND
-from tests.core.support import Desk, limit_id
+import random
+
+import pytest
+
+from ebbgate.core import line, live, views
+from ebbgate.core.book import Book
+from ebbgate.core.commands import Release, Revoke
+from ebbgate.core.model import SECOND, Settings
+from ebbgate.testing import invariants
+from tests.core import plain_views
+from tests.core.support import Desk, World, all_records, limit_id, run_history
 
 
 def test_active_slots_are_those_held_and_those_spent_rounded_up() -> None:
@@ -63,3 +71,178 @@ def test_a_waiting_spend_is_told_when_it_gets_in() -> None:
         assert view.wait.estimate_us == (number + 1) * SECOND // 2
     desk.limit("r", 0)
     assert views.wait_view(desk.book, desk.now, desk.lease("w0")).estimate_us is None
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let orders be kept, split and given up already for a few."""
+    monkeypatch.setattr(live, "FEW", 0)
+    monkeypatch.setattr(live, "UNASKED_MAX", 6)
+    monkeypatch.setattr(line, "CHUNK", 3)
+
+
+@pytest.mark.parametrize("patience", [2, 1_000_000])
+def test_what_is_shown_is_what_looking_at_everybody_finds(patience: int, small: None) -> None:
+    """In random histories with several books, undone decisions, and books that are not looked at for long."""
+    for seed in range(12):
+        chance = random.Random(seed)
+
+        def look(world: World, chance: random.Random = chance) -> None:
+            if chance.random() < 0.4:
+                book = chance.choice(world.books)
+                plain_views.check(book, world.now)
+                invariants.check(book, world.now)
+
+        run_history(seed, 60, Settings(patience_us=patience * SECOND), look)
+
+
+def test_keys_stand_in_order_whatever_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "CHUNK", 4)
+    chance = random.Random(5)
+    keys: set[tuple[int, int]] = set()
+    ordered = line.Line(keys)
+    for _ in range(3_000):
+        key = (chance.randint(-1, 1), chance.randint(0, 60))
+        if key in keys:
+            keys.remove(key)
+            ordered.remove(key)
+        elif len(keys) < 80:
+            keys.add(key)
+            ordered.add(key)
+        if chance.random() < 0.02:
+            for gone in sorted(keys, reverse=chance.random() < 0.5)[: chance.choice((5, 80))]:
+                keys.remove(gone)
+                ordered.remove(gone)
+        assert ordered.first() == sorted(keys)
+        assert ordered.first(7) == sorted(keys)[:7]
+        assert ordered.before(key) == sum(other < key for other in keys)
+    with pytest.raises((AssertionError, IndexError)):
+        ordered.remove((9, 9))
+
+
+def test_a_waiter_behind_others_of_its_kind_is_shown_at_once_when_those_left_from_the_middle() -> None:
+    desk = Desk()
+    desk.limit("a")
+    for name in ("h", "w1", "w2", "w3", "w4"):
+        desk.ask(name, "a")
+    desk.release("w2")
+    desk.release("w3")
+    first = views.leases(desk.book, desk.now, state="waiting", count=1)
+    assert [view.lease.id for view in first] == ["w1"]
+    rest = views.leases(desk.book, desk.now, state="waiting", after="w1", count=1)
+    assert [view.lease.id for view in rest] == ["w4"]
+    desk.release("w4")
+    assert not views.leases(desk.book, desk.now, state="waiting", after="w1", count=1)
+    assert not views.leases(desk.book, desk.now, after="nobody")
+
+
+def test_a_page_goes_on_behind_a_lease_that_has_ended_since() -> None:
+    desk = Desk()
+    desk.limit("a", 2)
+    for name in ("h1", "h2", "w1", "w2"):
+        desk.ask(name, "a")
+    desk.decide(Revoke("h1"))
+    assert desk.state("w1") == "held"
+    assert [view.lease.id for view in views.leases(desk.book, desk.now, after="h1")] == ["h2", "w1", "w2"]
+    desk.decide(Revoke("w2"))
+    assert not views.leases(desk.book, desk.now, after="w2")
+
+
+def test_it_takes_as_long_as_it_took_those_before_once_enough_were_let_in() -> None:
+    """Held slots come back when their holders please: there is no estimate before it was seen how they go on."""
+    desk = Desk()
+    desk.limit("a")
+    names = [f"l{number}" for number in range(200)]
+    for name in names:
+        desk.ask(name, "a")
+    last = desk.lease(names[-1])
+    for number in range(live.PACE_MIN):
+        assert views.wait_view(desk.book, desk.now, last).estimate_us is None
+        desk.after(2, Release(names[number], "s", 1))
+    assert views.wait_view(desk.book, desk.now, last).estimate_us is None
+    desk.after(2, Release(names[live.PACE_MIN], "s", 1))
+    view = views.wait_view(desk.book, desk.now, last)
+    assert view.estimate_us == view.position * 2 * SECOND
+    desk.after(10)  # nobody goes any more
+    later = views.wait_view(desk.book, desk.now, last).estimate_us
+    assert later is not None
+    assert later > view.estimate_us
+    for name in names[live.PACE_MIN + 1 : 150]:
+        desk.after(1, Release(name, "s", 1))
+    view = views.wait_view(desk.book, desk.now, last)
+    assert view.estimate_us is not None
+    assert 0.9 < view.estimate_us / (view.position * SECOND) < 1.3
+    for name in names[150:]:
+        desk.release(name)
+    for name in ("again", "waits"):
+        desk.ask(name, "a")
+    assert views.wait_view(desk.book, desk.now, desk.lease("waits")).estimate_us is None
+
+
+def test_a_grant_that_was_undone_says_nothing_of_how_it_goes_on() -> None:
+    desk = Desk()
+    desk.limit("a")
+    for number in range(20):
+        desk.ask(f"l{number}", "a")
+    for number in range(live.PACE_MIN + 1):
+        for _ in range(9):  # others were quicker
+            desk.book.decide([Release(f"l{number}", "s", 1)], desk.now + 2 * SECOND)
+            desk.book.rollback()
+        desk.after(2, Release(f"l{number}", "s", 1))
+    view = views.wait_view(desk.book, desk.now, desk.lease("l19"))
+    assert view.estimate_us == pytest.approx(view.position * 2 * SECOND, rel=0.2)
+
+
+def test_what_is_over_is_shown_in_pages_too() -> None:
+    desk = Desk()
+    desk.limit("a", 5)
+    ended = []
+    for name in ("h1", "h2", "h3", "h4"):
+        desk.ask(name, "a", labels={"job": "nightly"} if name == "h3" else None)
+        desk.release(name)
+        ended.append(views.lease_view(desk.book, desk.now, desk.lease(name)))
+    ids = [view.lease.id for view in views.page(ended, "h1", 2)]
+    assert ids == ["h2", "h3"]
+    assert list(views.page(ended, "nobody", None)) == []
+    assert list(views.page(ended, "", None)) == ended
+    (a,) = desk.book.limits
+    of_job = [view.lease.id for view in ended if views.concerns(view, a, "nightly")]
+    assert of_job == ["h3"]
+    assert all(views.concerns(view, None, "here") for view in ended)
+    assert not any(views.concerns(view, "another", None) for view in ended)
+
+
+def test_how_it_goes_on_is_seen_by_books_that_did_not_decide_it_too() -> None:
+    desk, other = Desk(), Book()
+    desk.limit("a")
+    for number in range(20):
+        desk.ask(f"l{number}", "a")
+    other.load(desk.book.head, all_records(desk.book))
+    for number in range(live.PACE_MIN + 1):
+        decision = desk.after(2, Release(f"l{number}", "s", 1))
+        other.apply(decision.head, decision.changes)
+    mine, theirs = (views.wait_view(book, desk.now, book.leases["l19"]) for book in (desk.book, other))
+    assert mine == theirs
+    assert mine.estimate_us == mine.position * 2 * SECOND
+
+
+def test_the_first_of_many_holders_are_those_whose_leases_end_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "UNASKED_MAX", 50)
+    desk = Desk()
+    many = live.FEW + 100
+    desk.limit("a", many)
+    for number in range(many):
+        desk.ask(f"h{number}", "a", seconds=400 - number)
+    desk.ask("w", "a")
+
+    def wait() -> tuple[str, ...]:
+        return views.wait_view(desk.book, desk.now, desk.lease("w")).blocked_by
+
+    assert wait() == tuple(f"h{number}" for number in range(many - 1, many - 21, -1))
+    desk.renew(f"h{many - 1}", seconds=1_000)
+    assert wait()[0] == f"h{many - 2}"
+    for _ in range(5):  # longer than it is kept unasked
+        for number in range(many):
+            desk.renew(f"h{number}", seconds=100 + number)
+    assert desk.book.names["a"].endings is None
+    assert wait() == tuple(f"h{number}" for number in range(20))

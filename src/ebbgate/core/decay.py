@@ -113,6 +113,12 @@ def spent_exactly(meter: Meter, now_us: int) -> Fraction:
     return Fraction(max(left, 0), meter.denominator * SECOND)
 
 
+def spent_about(meter: Meter, now_us: int) -> float:
+    """Return how many slots are spent at `now_us`, as people see it."""
+    left = (meter.empty_us - now_us) * meter.numerator + meter.rest
+    return max(left, 0) / (meter.denominator * SECOND)
+
+
 def when_spent_is(meter: Meter, slots: int) -> int:
     """Return the first microsecond at which at most `slots` (>= 0) are spent; it may be long past."""
     empty = meter.empty_us * meter.numerator + meter.rest

@@ -1,6 +1,7 @@
 """What a waiter that cannot get in keeps from later ones, and where it is looked at again."""
 
-from ebbgate.core.live import ALL, Group, Key, Live
+from ebbgate.core.line import Key
+from ebbgate.core.live import ALL, Group, Live
 from ebbgate.core.model import Lease
 
 

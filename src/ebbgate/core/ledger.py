@@ -41,11 +41,17 @@ class Ledger(Records):
         lease.at_us = now_us
         lease.slots = slots = self.active(lease.slots)
         key = (-lease.priority, lease.arrival)
+        lives = self.lives
         for limit_id, wanted in slots:
-            live = self.lives[limit_id]
+            live = lives[limit_id]
             assert live.room(now_us) >= wanted, "no grant without room"
             if live.unmarked:
                 self.queue.granted(key, live, now_us)
+            if waited:
+                if live.handed_us >= 0:
+                    live.handed += wanted
+                else:
+                    live.handed_us = now_us
             if lease.kind == "spend":
                 self._spend(live, wanted, lease.since_us if waited else None)
         if lease.kind == "spend":
@@ -117,8 +123,13 @@ class Ledger(Records):
     def renewed(self, lease: Lease, duration_us: int) -> None:
         """Restart the countdown of a held lease."""
         self.touch(lease)
+        watched = [live for limit_id, _ in lease.slots if (live := self.lives[limit_id]).endings is not None]
+        for live in watched:
+            live.ends_no_more(lease)
         lease.duration_us = duration_us
         lease.expires_us = self.now_us + duration_us
+        for live in watched:
+            live.ends_at(lease)
         self.expect(lease)
 
     def attended(self, lease: Lease, due_us: int) -> None:

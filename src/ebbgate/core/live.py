@@ -2,31 +2,43 @@
 
 from bisect import insort
 from collections import deque
+from heapq import nsmallest
 from typing import Final
 
 from ebbgate.core.decay import spent_slots, when_spent_is
+from ebbgate.core.line import Key, Line
 from ebbgate.core.model import Lease, Limit, Meter, Slots
 
-Key = tuple[int, int]
-"""A waiter's place in the total order: (-priority, arrival number)."""
+# A waiter's place in the total order is a `Key`: (-priority, arrival number).
 
 ALL: Final = 1 << 60
 """More slots than any limit has: the room of an inactive limit, and a claim on all room there is."""
+
+FEW: Final = 64
+"""So many holders are put in order whenever somebody asks for the first of them."""
+
+UNASKED_MAX: Final = 4_096
+"""An order that is kept only for those who look on is given up after so many changes, and four times its
+length, in which nobody did."""
+
+PACE_MIN: Final = 5
+PACE_MAX: Final = 128
+"""Slots that were handed on, from which on their pace says something, and the last ones of which it is taken."""
 
 
 class Live:
     """A limit in use: its definition, what is held and spent of it, and who is interested in its room."""
 
     __slots__ = (
-        "claimants", "claims", "due_us", "gaining", "groups", "held", "holders", "limit", "meter", "parked",
-        "unmarked", "waiting", "wants",
+        "claimants", "claims", "due_us", "endings", "endings_unasked", "gaining", "groups", "handed", "handed_us",
+        "held", "holders", "limit", "lines", "lines_unasked", "meter", "parked", "unmarked", "waiting", "wants",
     )  # fmt: skip
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
         self.meter: Meter | None = None
         self.held = 0  # slots
-        self.holders = 0  # leases
+        self.holders: dict[int, Lease] = {}  # by arrival number
         self.waiting = 0  # leases
         self.groups: dict[Group, None] = {}  # all that want slots of this limit
         self.parked: list[tuple[Key, Group]] = []  # to be looked at when room is gained, in order
@@ -36,6 +48,13 @@ class Live:
         self.unmarked: list[tuple[Key, int, Group]] = []  # heap: heads that nobody has overtaken yet
         self.due_us = -1  # when decay alone lets a parked group in; -1: never
         self.gaining = False
+        # For those who look on. What is None is not kept, until somebody asks.
+        self.lines: dict[int, Line] | None = None  # slots wanted -> the keys of who wants so many
+        self.lines_unasked = 0
+        self.endings: Line | None = None  # (expires_us, arrival number) of the holders
+        self.endings_unasked = 0
+        self.handed = 0  # slots that waiters were given since `handed_us`
+        self.handed_us = -1  # when one was, and others have waited ever since; -1: never
 
     def room(self, now_us: int) -> int:
         """Return how many slots are free; below 0 after the limit was lowered."""
@@ -62,6 +81,72 @@ class Live:
         if self.meter is None or spent_max < 0 or not self.limit.active:
             return -1
         return when_spent_is(self.meter, spent_max)
+
+    # --- for those who look on
+
+    def before(self, key: Key) -> tuple[int, int]:
+        """Return how many slots are wanted by those who stand before `key`, and how many these are."""
+        if self.lines is None:
+            keys: dict[int, list[Key]] = {}
+            for group in self.groups:
+                (wanted,) = [slots for live, slots in group.needs if live is self]
+                priority, gone = group.identity[1], group.gone
+                keys.setdefault(wanted, []).extend(
+                    [(priority, lease.arrival) for lease in group.waiters if lease.arrival not in gone]
+                )
+            self.lines = {wanted: Line(them) for wanted, them in keys.items()}
+        self.lines_unasked = 0
+        counts = [(wanted, line.before(key)) for wanted, line in self.lines.items()]
+        return sum(wanted * count for wanted, count in counts), sum(count for _, count in counts)
+
+    def joined(self, key: Key, slots: int) -> None:
+        """Note, where `lines` are kept, that a waiter has come that wants so many slots."""
+        assert self.lines is not None, "called only then"
+        line = self.lines.get(slots)
+        if line is None:
+            self.lines[slots] = Line([key])
+        else:
+            line.add(key)
+
+    def left(self, key: Key, slots: int) -> None:
+        """Note, where `lines` are kept, that a waiter has gone."""
+        assert self.lines is not None, "called only then"
+        self.lines[slots].remove(key)
+        self.lines_unasked += 1
+        if not self.waiting or self.lines_unasked > UNASKED_MAX + 4 * self.waiting:
+            self.lines = None
+
+    def soonest(self, count: int) -> list[Lease]:
+        """Return the `count` holders that expire first, in order."""
+        holders = self.holders
+        if len(holders) <= FEW:
+            return nsmallest(count, holders.values(), key=lambda lease: (lease.expires_us, lease.arrival))
+        if self.endings is None:
+            self.endings = Line([(lease.expires_us, lease.arrival) for lease in holders.values()])
+        self.endings_unasked = 0
+        return [holders[arrival] for _, arrival in self.endings.first(count)]
+
+    def ends_at(self, lease: Lease) -> None:
+        """Note, where `endings` are kept, when a holder's lease will end."""
+        if self.endings is not None:
+            self.endings.add((lease.expires_us, lease.arrival))
+
+    def ends_no_more(self, lease: Lease) -> None:
+        """Note, where `endings` are kept, that a lease will not end at the time that it has."""
+        assert self.endings is not None, "called only then"
+        self.endings.remove((lease.expires_us, lease.arrival))
+        self.endings_unasked += 1
+        if self.endings_unasked > UNASKED_MAX + 4 * len(self.holders):
+            self.endings = None
+
+    def pace_us(self, slots: int, now_us: int) -> int | None:
+        """Return how long `slots` take to be handed on, as it went since somebody waits; None: nobody can tell."""
+        if self.handed > PACE_MAX:  # what was long ago says less and less
+            self.handed_us += max(now_us - self.handed_us, 0) * (self.handed - PACE_MAX) // self.handed
+            self.handed = PACE_MAX
+        if self.handed < PACE_MIN:
+            return None
+        return slots * max(now_us - self.handed_us, 0) // self.handed
 
 
 class Group:

@@ -115,11 +115,7 @@ def delete_limit(ledger: Ledger, command: DeleteLimit) -> Outcome:
 
 
 def _using(ledger: Ledger, live: Live) -> list[Lease]:
-    if not live.holders and not live.waiting:
-        return []
-    limit_id = live.limit.id
-    leases = (ledger.leases[lease_id] for ids in ledger.by_session.values() for lease_id in ids)
-    using = [lease for lease in leases if any(entry[0] == limit_id for entry in lease.slots)]
+    using = [*live.holders.values(), *ledger.queue.waiters_of(live)]
     return sorted(using, key=lambda lease: lease.arrival)
 
 
@@ -129,7 +125,7 @@ def _in_use(ledger: Ledger, live: Live, using: list[Lease]) -> Refused:
         session = ledger.sessions.get(lease.session)
         where = f"{session.host} process {session.pid}" if session else "an unknown client"
         who.append(f"{where} {lease.state} {lease.id}")
-    details = {"name": live.limit.name, "holders": live.holders, "waiters": live.waiting, "who": who}
+    details = {"name": live.limit.name, "holders": len(live.holders), "waiters": live.waiting, "who": who}
     return Refused("limit_in_use", details)
 
 

@@ -22,7 +22,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from ebbgate.core.keeping import order_of_keeping, parks_and_claims
-from ebbgate.core.live import ALL, Group, Key, Live
+from ebbgate.core.line import Key
+from ebbgate.core.live import ALL, Group, Live
 from ebbgate.core.model import Lease, Slots
 
 MARKED_MAX: Final = 64
@@ -59,6 +60,7 @@ class Queue:
         self._dues: list[tuple[int, int, Live]] = []
         self._patience_dues: list[tuple[int, int, Group, int]] = []
         self._serial = 0  # makes heap entries comparable
+        self._left: Group | None = None  # whom the last one left that did
 
     # --- coming and going
 
@@ -81,17 +83,23 @@ class Queue:
             waiters.appendleft(lease)
         else:
             group.reorder(lease)
-        for live, _ in group.needs:
+        for live, slots in group.needs:
+            if not live.waiting:
+                live.handed, live.handed_us = 0, -1
             live.waiting += 1
+            if live.lines is not None:
+                live.joined((identity[1], lease.arrival), slots)
         if waiters[0] is lease:
             group.noted = -1
             self.touch(group)
 
     def leave(self, lease: Lease) -> None:
         """Take a waiter out, wherever it stands."""
-        group = self.groups[lease.slots, -lease.priority]
-        for live, _ in group.needs:
+        group = self._left = self.groups[lease.slots, -lease.priority]
+        for live, slots in group.needs:
             live.waiting -= 1
+            if live.lines is not None:
+                live.left((group.identity[1], lease.arrival), slots)
         waiters, gone = group.waiters, group.gone
         if waiters[0] is not lease:
             gone.add(lease.arrival)
@@ -106,11 +114,11 @@ class Queue:
         self.touch(group)
 
     def inherit(self, lease: Lease) -> Lease | None:
-        """Return who stands first now among those who want what one that has left wanted.
+        """Return who stands first now among those who want what `lease`, the last one that left, wanted.
 
         It is overtaken since when that one was, if it was there already.
         """
-        group = self.groups.get((lease.slots, -lease.priority))
+        group = self._left
         if group is None or not group.waiters:
             return None
         head = group.waiters[0]

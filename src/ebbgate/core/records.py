@@ -7,6 +7,7 @@ Known limit: the indexes are never stored; loading costs time for each live reco
 """
 
 import heapq
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
@@ -34,6 +35,7 @@ class Records:
         self.seen_us = 0  # the latest instant whose coming was taken in; time does not go back behind it
         self.limits: dict[str, Limit] = {}
         self.names: dict[str, Live] = {}
+        self._names_in_order: list[str] | None = None  # kept once somebody has asked for it
         self.sessions: dict[str, Session] = {}
         self.leases: dict[str, Lease] = {}
         self.requests: dict[str, ManagementRequest] = {}
@@ -142,6 +144,8 @@ class Records:
         lease = self.leases.get(lease_id)
         if lease is not None:
             self.unindex(lease)
+            if record is not None and lease.state == "waiting" and record.at_us >= 0:
+                self._hand_on(record)
             if record is not None and record.arrival != lease.arrival:
                 lease = None  # its id was forgotten, and used again
         if record is None:
@@ -170,7 +174,9 @@ class Records:
             for limit_id, slots in lease.slots:
                 live = lives[limit_id]
                 live.held += slots
-                live.holders += 1
+                live.holders[lease.arrival] = lease
+                if live.endings is not None:
+                    live.ends_at(lease)
                 if live.claimants or live.meter is not None:
                     self.queue.shrunk(live)
             self._holding += 1
@@ -187,7 +193,9 @@ class Records:
             for limit_id, slots in lease.slots:
                 live = lives[limit_id]
                 live.held -= slots
-                live.holders -= 1
+                del live.holders[lease.arrival]
+                if live.endings is not None:
+                    live.ends_no_more(lease)
                 if live.parked or live.meter is not None:
                     self.queue.gained(live)
             self._holding -= 1
@@ -224,12 +232,26 @@ class Records:
             self._touched[lease.id] = lease
             self._journal.append(partial(self._restore_lease, lease, lease.saved()))
 
+    def _hand_on(self, lease: Lease) -> None:
+        """Note that a waiter was let in by somebody else."""
+        for limit_id, slots in lease.slots:
+            live = self.lives[limit_id]  # it is there: it is only told after its leases that it is deleted
+            if live.handed_us >= 0:
+                live.handed += slots
+            else:
+                live.handed_us = lease.at_us
+
     def _restore_lease(self, lease: Lease, saved: tuple[object, ...]) -> None:
         if lease.id in self.leases:
             self.unindex(lease)
+        granted = lease.slots if lease.at_us >= 0 else ()
         lease.restore(saved)
         self.leases[lease.id] = lease
         self.index(lease)
+        if lease.state == "waiting":
+            for limit_id, slots in granted:  # it was let in, and was not
+                live = self.lives[limit_id]
+                live.handed = max(live.handed - slots, 0)
 
     def add(self, lease: Lease) -> None:
         """Take in a new lease, which is in no index yet."""
@@ -268,6 +290,7 @@ class Records:
 
     def _place_limit(self, limit_id: str, limit: Limit | None) -> None:
         live = self.lives.get(limit_id)
+        self._order_name(live.limit.name if live else None, limit.name if limit else None)
         if live is not None and self.names.get(live.limit.name) is live:
             del self.names[live.limit.name]
         if limit is None:
@@ -281,6 +304,21 @@ class Records:
         self.names[limit.name] = live
         if (before.limit, before.active) != (limit.limit, limit.active):
             self.queue.reconsider(live)
+
+    def names_in_order(self) -> list[str]:
+        """Return the names of all limits, in order; not to be changed."""
+        if self._names_in_order is None:
+            self._names_in_order = sorted(live.limit.name for live in self.lives.values())
+        return self._names_in_order
+
+    def _order_name(self, before: str | None, after: str | None) -> None:
+        names = self._names_in_order
+        if names is None or before == after:
+            return
+        if before is not None:
+            del names[bisect_left(names, before)]
+        if after is not None:
+            insort(names, after)
 
     def put_meter(self, limit_id: str, meter: Meter | None) -> None:
         """Set or remove the meter of a limit."""

@@ -1,17 +1,26 @@
 """What people are shown of a book: limits, leases, and why somebody waits. Reads only; decides nothing."""
 
 import math
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from heapq import nsmallest
+from itertools import islice, takewhile
+from operator import attrgetter, itemgetter
 from typing import Final, NamedTuple, TypeVar
 
 from ebbgate.core.book import Book
-from ebbgate.core.decay import spent_exactly, spent_slots
+from ebbgate.core.commands import PRIORITY_MAX
+from ebbgate.core.decay import spent_about, spent_slots
 from ebbgate.core.limits import near_miss
-from ebbgate.core.live import Live
+from ebbgate.core.line import Key
+from ebbgate.core.live import Group, Live
 from ebbgate.core.managing import find
-from ebbgate.core.model import Lease, Limit, Session
+from ebbgate.core.model import SECOND, Lease, Limit, Session
 
 BLOCKERS_MAX: Final = 20
+
+NOBODY: Final = (-PRIORITY_MAX - 1, -1)
+"""A place before everybody."""
 
 L = TypeVar("L", bound="Lease | LeaseView")
 
@@ -48,8 +57,10 @@ def limits(
     book: Book, now_us: int, *, prefix: str = "", after: str = "", count: int | None = None
 ) -> list[LimitView]:
     """Return limits whose name begins with `prefix` and comes after `after`, by name, `count` at most."""
-    names = sorted(name for name in book.names if name.startswith(prefix) and name > after)
-    return [limit_view(book.names[name], now_us) for name in names[:count]]
+    names = book.names_in_order()
+    start = bisect_left(names, prefix) if prefix > after else bisect_right(names, after)
+    begins = takewhile(lambda name: name.startswith(prefix), islice(names, start, None))
+    return [limit_view(book.names[name], now_us) for name in islice(begins, count)]
 
 
 def limit(book: Book, now_us: int, name_or_id: str) -> LimitView | None:
@@ -60,11 +71,11 @@ def limit(book: Book, now_us: int, name_or_id: str) -> LimitView | None:
 
 def limit_view(live: Live, now_us: int) -> LimitView:
     """Return a limit and what is going on at it."""
-    meter = live.meter
-    spent, spent_up = (
-        (0.0, 0) if meter is None else (float(spent_exactly(meter, now_us)), spent_slots(meter, now_us))
-    )
-    return LimitView(live.limit, live.held, spent, live.held + spent_up, live.waiting)
+    meter, held = live.meter, live.held
+    if meter is None:
+        return LimitView(live.limit, held, 0.0, held, live.waiting)
+    active = held + spent_slots(meter, now_us)
+    return LimitView(live.limit, held, spent_about(meter, now_us), active, live.waiting)
 
 
 def near_miss_of(book: Book, name: str) -> str | None:
@@ -90,17 +101,73 @@ def leases(
         limit_id: only those of this limit.
         state: only those in this state.
         holder: only those of this host or session, or with a label of this value.
-        after: only those that come after the lease of this id; one that is gone meanwhile ends the list.
+        after: only those that come after the lease of this id; one that nobody knows any more ends the list.
         count: so many at most.
     """
-    found = [
-        lease
-        for lease in _live(book)
-        if (state is None or lease.state == state)
-        and _concerns(lease, book.sessions.get(lease.session), limit_id, holder)
-    ]
-    found.sort(key=_order)
-    return [lease_view(book, now_us, lease) for lease in page(found, after, count)]
+    last = (-1, NOBODY)
+    if after:
+        lease = book.leases.get(after)
+        if lease is None:
+            return []
+        last = _place(lease)
+    found: list[Lease] = []
+    for rank, kind, among in ((0, "held", _held), (1, "waiting", _waiting)):
+        left = None if count is None else count - len(found)
+        if state in {None, kind} and last[0] <= rank and left != 0:
+            later = among(
+                book, limit_id, last[1] if last[0] == rank else NOBODY, left if holder is None else None
+            )
+            if holder is not None:
+                later = (it for it in later if _is_of(it, book.sessions.get(it.session), holder))
+            found.extend(islice(later, left))
+    blockers: dict[Live, list[Lease]] = {}
+    return [_shown(book, now_us, lease, blockers) for lease in found]
+
+
+def _place(lease: Lease) -> tuple[int, Key]:
+    """Return where a lease stands in a list, also one that is over."""
+    if lease.state == "waiting" or lease.at_us < 0:
+        return (1, (-lease.priority, lease.arrival))
+    return (0, (0, lease.arrival))
+
+
+def _held(book: Book, limit_id: str | None, last: Key, _count: int | None) -> Iterable[Lease]:
+    """Return the holders that came after `last`, in order of arrival."""
+    arrival = last[1]
+    if limit_id is None:
+        held = [lease for lease in book.leases.values() if lease.state == "held" and lease.arrival > arrival]
+    else:
+        held = [lease for lease in book.lives[limit_id].holders.values() if lease.arrival > arrival]
+    return sorted(held, key=attrgetter("arrival"))
+
+
+def _waiting(book: Book, limit_id: str | None, last: Key, count: int | None) -> Iterable[Lease]:
+    """Return at least the `count` waiters that come next after `last`, in their order."""
+    groups = book.queue.groups.values() if limit_id is None else book.lives[limit_id].groups
+    nexts = [it for group in groups if (it := _next(group, last)) is not None]
+    if count is not None:  # of the first so many groups, each gives so many at most
+        nexts = nsmallest(count, nexts, key=itemgetter(0))
+    found: list[tuple[Key, Lease]] = []
+    for _, place, group in nexts:
+        priority, gone = group.identity[1], group.gone
+        there = (it for it in islice(group.waiters, place, None) if it.arrival not in gone)
+        found.extend([((priority, it.arrival), it) for it in islice(there, count)])
+    return [lease for _, lease in sorted(found, key=itemgetter(0))]
+
+
+def _next(group: Group, last: Key) -> tuple[Key, int, Group] | None:
+    """Return the place of the first waiter of a group that may come after `last`."""
+    priority, waiters = group.identity[1], group.waiters
+    if not waiters or (priority, waiters[-1].arrival) <= last:
+        return None
+    place = 0
+    if (priority, waiters[0].arrival) <= last:
+        place = bisect_right(waiters, last[1], key=attrgetter("arrival"))
+        while place < len(waiters) and waiters[place].arrival in group.gone:
+            place += 1
+        if place == len(waiters):
+            return None
+    return (priority, waiters[place].arrival), place, group
 
 
 def page(leases: Sequence[L], after: str, count: int | None) -> Sequence[L]:
@@ -114,94 +181,84 @@ def page(leases: Sequence[L], after: str, count: int | None) -> Sequence[L]:
 
 def concerns(view: LeaseView, limit_id: str | None, holder: str | None) -> bool:
     """Tell whether a lease is of this limit and this holder; None is any."""
-    return _concerns(view.lease, view.session, limit_id, holder)
-
-
-def _concerns(lease: Lease, session: Session | None, limit_id: str | None, holder: str | None) -> bool:
-    if limit_id is not None and not any(entry[0] == limit_id for entry in lease.slots):
+    if limit_id is not None and not any(entry[0] == limit_id for entry in view.lease.slots):
         return False
-    if holder is None or holder == lease.session or holder in lease.labels.values():
+    return holder is None or _is_of(view.lease, view.session, holder)
+
+
+def _is_of(lease: Lease, session: Session | None, holder: str) -> bool:
+    if holder == lease.session or holder in lease.labels.values():
         return True
     return session is not None and (holder == session.host or holder in session.labels.values())
 
 
-def _order(lease: Lease) -> tuple[bool, int, int]:
-    waits = lease.state == "waiting"
-    return (waits, -lease.priority if waits else 0, lease.arrival)
-
-
-def _live(book: Book) -> Iterator[Lease]:
-    for ids in book.by_session.values():
-        for lease_id in ids:
-            yield book.leases[lease_id]
-
-
 def lease_view(book: Book, now_us: int, lease: Lease, departed: Session | None = None) -> LeaseView:
     """Return a lease with its holder and, while it waits, why; `departed` is its holder if that is gone."""
-    names = tuple((book.lives[id_].limit.name, slots) for id_, slots in lease.slots if id_ in book.lives)
-    wait = wait_view(book, now_us, lease) if lease.state == "waiting" else None
+    return _shown(book, now_us, lease, {}, departed)
+
+
+def _shown(
+    book: Book,
+    now_us: int,
+    lease: Lease,
+    blockers: dict[Live, list[Lease]],
+    departed: Session | None = None,
+) -> LeaseView:
+    lives = book.lives
+    names = tuple([(lives[id_].limit.name, slots) for id_, slots in lease.slots if id_ in lives])
+    wait = _wait(book, now_us, lease, blockers) if lease.state == "waiting" else None
     return LeaseView(lease, book.sessions.get(lease.session, departed), names, wait)
 
 
 def wait_view(book: Book, now_us: int, lease: Lease) -> WaitView:
     """Return why a waiter waits: what it lacks, who holds that, how many are before it, and an estimate."""
+    return _wait(book, now_us, lease, {})
+
+
+def _wait(book: Book, now_us: int, lease: Lease, blockers: dict[Live, list[Lease]]) -> WaitView:
+    """Do the same; `blockers` keeps for the others of a page who holds a limit, the soonest to expire first."""
     key = (-lease.priority, lease.arrival)
-    lacking = [
-        (book.lives[id_], slots) for id_, slots in lease.slots if book.lives[id_].visible(key, now_us) < slots
-    ]
+    names: list[str] = []
     before = 0
     estimate_us: int | None = 0
     blocked_by: list[Lease] = []
-    for live, slots in lacking:
-        slots_before, waiters_before = _before(live, key)
+    for limit_id, slots in lease.slots:
+        live = book.lives[limit_id]
+        room = live.visible(key, now_us)
+        if room >= slots:
+            continue
+        names.append(live.limit.name)
+        slots_before, waiters_before = live.before(key)
         before = max(before, waiters_before)
-        holders = _holders(book, live)
-        blocked_by += [holder for holder in holders if holder not in blocked_by]
-        until_us = _estimate(live, holders, slots_before + slots, now_us)
+        if live not in blockers:
+            blockers[live] = live.soonest(BLOCKERS_MAX)
+        blocked_by = _merged(blocked_by, blockers[live])
+        until_us = _estimate(live, slots_before + slots, now_us)
         estimate_us = None if until_us is None or estimate_us is None else max(estimate_us, until_us)
-    return WaitView(
-        before + 1,
-        tuple(live.limit.name for live, _ in lacking),
-        tuple(holder.id for holder in blocked_by[:BLOCKERS_MAX]),
-        estimate_us,
-    )
+    return WaitView(before + 1, tuple(names), tuple([holder.id for holder in blocked_by]), estimate_us)
 
 
-def _before(live: Live, key: tuple[int, int]) -> tuple[int, int]:
-    """Return how many slots, and how many waiters, stand before `key` at a limit."""
-    slots_before = waiters_before = 0
-    for group in live.groups:
-        wanted = next(slots for other, slots in group.needs if other is live)
-        for lease in group.waiters:
-            if (group.identity[1], lease.arrival) >= key:
-                break
-            if lease.arrival not in group.gone:
-                slots_before += wanted
-                waiters_before += 1
-    return slots_before, waiters_before
+def _merged(some: list[Lease], others: list[Lease]) -> list[Lease]:
+    """Return those of two lists, each in order, that expire soonest."""
+    if not some:
+        return others
+    both = {lease.arrival: lease for lease in (*some, *others)}
+    return sorted(both.values(), key=lambda lease: (lease.expires_us, lease.arrival))[:BLOCKERS_MAX]
 
 
-def _holders(book: Book, live: Live) -> list[Lease]:
-    """Return who holds slots of a limit, the soonest to expire first."""
-    limit_id = live.limit.id
-    held = [
-        lease
-        for lease in _live(book)
-        if lease.state == "held" and any(entry[0] == limit_id for entry in lease.slots)
-    ]
-    return sorted(held, key=lambda lease: (lease.expires_us, lease.arrival))
+def _estimate(live: Live, slots: int, now_us: int) -> int | None:
+    """Return how long until `slots` more have been given out at a limit; None where nobody can tell.
 
-
-def _estimate(live: Live, holders: list[Lease], slots: int, now_us: int) -> int | None:
-    """Return how long until `slots` more have been given out at a limit, if decay alone brings them back.
-
-    Held slots come back when their holders please; a spend rate is sure. So only rate limits have an estimate.
+    What is only spent comes back at a rate, which is sure. Held slots come back when their holders please: it
+    goes on as it went since somebody waits, if enough were handed on to say so.
     """
-    if live.meter is None or holders or not live.limit.limit:
+    limit, meter = live.limit.limit, live.meter
+    if not limit:
         return None
-    meter = live.meter
-    over = slots - live.limit.limit
-    empty_us = meter.empty_us - now_us
+    if meter is None or live.holders:
+        return live.pace_us(slots, now_us)
+    over = slots - limit
     if over <= 0:
         return max(live.room_at(slots) - now_us, 0)
-    return max(empty_us, 0) + math.ceil(over * meter.denominator * 1_000_000 / meter.numerator)
+    back_us = math.ceil(over * meter.denominator * SECOND / meter.numerator)
+    return max(meter.empty_us - now_us, 0) + back_us

@@ -28,6 +28,7 @@ def check(book: Book, now_us: int) -> None:
     _check_order(book)
     _check_timers(book)
     _check_groups(book)
+    _check_orders(book)
     settled = not book.queue.unsettled() and book.now_us == now_us
     if settled:
         _check_parking(book, now_us)
@@ -58,7 +59,7 @@ def _check_limits(book: Book) -> None:
     _, waiting = _count(_in_state(book, "waiting"))
     for limit_id, live in book.lives.items():
         counted = (held[limit_id], holders[limit_id], waiting[limit_id])
-        _same((live.held, live.holders, live.waiting), counted, f"held, holders, waiting of {limit_id}")
+        _same((live.held, len(live.holders), live.waiting), counted, f"held, holders, waiting of {limit_id}")
 
 
 def _count(leases: Iterable[Lease]) -> tuple[Counter[str], Counter[str]]:
@@ -148,6 +149,31 @@ def _check_groups(book: Book) -> None:
         assert group.gone <= set(arrivals), f"{identity}: somebody left who was not there"
         assert not arrivals or arrivals[0] not in group.gone, f"{identity}: the head has left"
     assert not kinds, f"waiters without a group: {dict(kinds)}"
+
+
+def _check_orders(book: Book) -> None:
+    """The orders that are kept for those who look on are those of the records."""
+    _same(book.names_in_order(), sorted(book.names), "names in order")
+    for live in book.lives.values():
+        _same(
+            sorted(live.holders.values(), key=lambda lease: lease.arrival),
+            [lease for lease in _by_arrival(book, "held") if live.limit.id in dict(lease.slots)],
+            f"holders of {live.limit.id}",
+        )
+        if live.endings is not None:
+            ends = sorted((lease.expires_us, lease.arrival) for lease in live.holders.values())
+            _same(live.endings.first(), ends, f"endings of {live.limit.id}")
+        if live.lines is not None:
+            waiting = [(dict(lease.slots), lease) for lease in _by_arrival(book, "waiting")]
+            for slots, line in live.lines.items():
+                keys = [
+                    (-it.priority, it.arrival) for wanted, it in waiting if wanted.get(live.limit.id) == slots
+                ]
+                _same(line.first(), sorted(keys), f"who wants {slots} slots of {live.limit.id}")
+
+
+def _by_arrival(book: Book, state: str) -> list[Lease]:
+    return sorted(_in_state(book, state), key=lambda lease: lease.arrival)
 
 
 def _check_parking(book: Book, now_us: int) -> None:

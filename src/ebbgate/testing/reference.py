@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from ebbgate.core.book import Book
-from ebbgate.core.live import ALL, Group, Key, Live
+from ebbgate.core.line import Key
+from ebbgate.core.live import ALL, Group, Live
 from ebbgate.core.model import SECOND, Lease, Limit
 from ebbgate.core.queue import MARKED_MAX, Queue
 
