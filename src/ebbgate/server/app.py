@@ -7,6 +7,7 @@ from typing import Final
 from ebbgate.core.model import SECOND, Settings
 from ebbgate.server.decider import Decider
 from ebbgate.server.hearing import Hearing
+from ebbgate.server.metrics import Metrics, metrics_app
 from ebbgate.server.prefect.app import PREFIX, WAIT_SECONDS, PrefectApi
 from ebbgate.server.rest.app import rest_app
 from ebbgate.server.sessions import Sessions
@@ -15,6 +16,7 @@ from ebbgate.stores import open_store, path_of
 from ebbgate.stores.sqlite import Durability
 from ebbgate.wire.stream import PATH
 
+METRICS_PATH: Final = "/metrics"
 COME_BACK_SECONDS: Final = 0.5
 """When clients of a server that stops try again: another one may have taken its place by then."""
 
@@ -61,6 +63,7 @@ class Service:
         self._missing: asyncio.TimerHandle | None = None
         self._stream = Stream(self.decider, self.sessions)
         self._rest = rest_app(self.decider, self.hearing)
+        self._metrics = metrics_app(Metrics(self.decider, self.sessions))
         self._prefect = PrefectApi(self.decider, wait_seconds=prefect_wait_seconds)
 
     def start(self) -> None:
@@ -96,5 +99,7 @@ class Service:
             else:
                 await receive()
                 await send({"type": "websocket.close", "code": 4404})
+        elif scope["type"] == "http" and scope["path"] == METRICS_PATH:
+            await self._metrics(scope, receive, send)
         elif scope["type"] == "http":
             await self._rest(scope, receive, send)  # type: ignore[arg-type]  # its own, narrower ASGI types

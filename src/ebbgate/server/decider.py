@@ -12,12 +12,12 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Acquire, Command, Outcome, Tick, Told
+from ebbgate.core.commands import Acquire, Command, Outcome, Refused, Tick, Told
 from ebbgate.core.grace import RECOVERY_US, STALL_US, Grace
 from ebbgate.core.ledger import outcome_of
 from ebbgate.core.model import SECOND, Lease, Settings, Stored
@@ -73,6 +73,7 @@ class Decider:
         self.grace = Grace(recovery_grace_us)
         self.audiences: list[Audience] = []
         self.watchers: list[Watcher] = []
+        self.refused: list[Callable[[str], None]] = []  # called with the code of each refusal
         self.engine = Engine(self.book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
         self._neighbours = Neighbours(path, f"server-{os.urandom(6).hex()}")
         self.address = self._neighbours.mailbox.address
@@ -201,6 +202,10 @@ class Decider:
         if batch is not None:
             self._answer(jobs, batch.outcomes)
             self._pass_on(batch)
+            for outcome in batch.outcomes:
+                if type(outcome) is Refused:
+                    for refused in self.refused:
+                        refused(outcome.code)
         self._schedule()
         if self._jobs and not self._planned:
             self._plan()
