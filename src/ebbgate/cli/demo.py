@@ -1,4 +1,6 @@
-"""`ebbgate demo`: real processes contend for two limits, one is killed, and what happened is proven.
+"""`ebbgate demo`: real processes contend for two limits of a server, and what happened is proven.
+
+One of them is killed on the way, and so is the server.
 
 The workers note by themselves when they were where; the store is not asked what it believes. Everything lives
 in a folder of its own, which goes away with the processes, also on Ctrl-C.
@@ -21,7 +23,17 @@ from rich.console import Console
 
 from ebbgate import Client
 from ebbgate.cli.demo_crew import Crew, Role
-from ebbgate.cli.demo_proof import Finding, at_the_rate, in_order, never_too_many, nothing_left, passed_on
+from ebbgate.cli.demo_proof import (
+    Down,
+    Finding,
+    at_the_rate,
+    in_order,
+    never_too_many,
+    nothing_left,
+    passed_on,
+    survives,
+)
+from ebbgate.cli.demo_server import Server
 from ebbgate.cli.demo_view import Lines, LiveTable, View, show_findings
 from ebbgate.cli.demo_worker import API, WORKSHOP
 from ebbgate.cli.options import Output
@@ -36,6 +48,8 @@ CALLERS: Final = 3
 
 SECONDS_MIN: Final = 3.0
 SECONDS_MAX: Final = 600.0
+_SERVER_SECONDS_MIN: Final = 8.0  # in less the server is left alone: it takes a while to come back
+_SERVER_KILLED: Final = 0.3  # of the time before the end
 _READY_SECONDS: Final = 30.0
 _END_SECONDS: Final = 15.0
 _DRAW_SECONDS: Final = 0.1
@@ -45,7 +59,7 @@ _INTERRUPTED: Final = 130
 
 
 def demo(*, seconds: float = 14.0, plain: bool = False, output: Output = "table") -> None:
-    """Watch real processes contend for two limits; one is killed, and what happened is proven.
+    """Watch real processes contend for two limits of a server; one is killed, and what happened is proven.
 
     Parameters
     ----------
@@ -65,7 +79,7 @@ def demo(*, seconds: float = 14.0, plain: bool = False, output: Output = "table"
     console.print(
         f"{HOLDERS} processes want the {SLOTS} slots of the limit '{WORKSHOP}', some two at a time.\n"
         f"{CALLERS} processes call an '{API}': {BURST} calls at once, then {RATE:g} a second.\n"
-        "One is killed while it holds slots. In the end we see what each of them noted.",
+        "One is killed while it holds slots, and later the server. In the end we see what each of them noted.",
         soft_wrap=True,
     )
     try:
@@ -118,43 +132,55 @@ def _temporary_store() -> Iterator[Path]:
 
 def _run(folder: Path, view: View, seconds: float) -> tuple[list[Finding], str]:
     """Let the workers contend; return what is found, and what they complained of."""
-    url = f"sqlite:///{folder}/demo.db"
+    store = f"sqlite:///{folder}/demo.db"
     holders: list[Role] = ["hold"] * HOLDERS
     callers: list[Role] = ["call"] * CALLERS
-    with Client(url) as client:
+    with Server(store) as server, Client(server.url) as client:
         client.create_limit(WORKSHOP, SLOTS)
         client.create_limit(API, BURST, slot_decay_per_second=RATE)
-        with Crew([*holders, *callers], url, folder) as crew:
+        with Crew([*holders, *callers], server.url, folder) as crew:
             with view:
-                _contend(crew, view, seconds)
+                view.tell(f"a server (process {server.pid}) serves {server.url}")
+                down = _contend(crew, server, view, seconds)
             workshop = client.read_limit(WORKSHOP)
-            return _findings(crew, workshop.held_slots, workshop.waiting), crew.complaints()
+            return _findings(crew, down, workshop.held_slots, workshop.waiting), crew.complaints()
 
 
-def _findings(crew: Crew, held: int, waiting: int) -> list[Finding]:
+def _findings(crew: Crew, down: Down | None, held: int, waiting: int) -> list[Finding]:
     visits, calls_ns = crew.visits(), crew.calls_ns()
     return [
         never_too_many(visits, SLOTS),
         passed_on(visits, SLOTS),
         in_order(visits),
-        *at_the_rate(calls_ns, BURST, RATE),
+        *([] if down is None else [survives(visits, down)]),
+        *at_the_rate(calls_ns, BURST, RATE, down),
         nothing_left(held, waiting, crew.ended_badly()),
     ]
 
 
-def _contend(crew: Crew, view: View, seconds: float) -> None:
-    """Start all at once, have one killed on the way, and stop the others when the time is over."""
+def _contend(crew: Crew, server: Server, view: View, seconds: float) -> Down | None:
+    """Start all at once, have one killed on the way, then the server, and stop them when the time is over."""
     _listen_until(crew, _READY_SECONDS, lambda: all(worker.ready for worker in crew.workers))
     crew.say("go")
     tragedy = _Tragedy(crew, view, time.monotonic() + 0.4 * seconds)
     until = time.monotonic() + seconds
+    kill_at = until - _SERVER_KILLED * seconds if seconds >= _SERVER_SECONDS_MIN else until
+    down: Down | None = None
     while time.monotonic() < until and not crew.gone():
         crew.listen(_DRAW_SECONDS)
         tragedy.go_on()
+        if down is None and time.monotonic() > kill_at:
+            view.tell(f"the server (process {server.pid}) is killed (SIGKILL) and started again")
+            view.show(crew)
+            killed_ns = time.monotonic_ns()
+            server.kill_and_start()
+            down = Down(killed_ns, time.monotonic_ns())
+            view.tell(f"the server is back (process {server.pid})")
         view.show(crew)
     crew.say("stop")
     _listen_until(crew, _END_SECONDS, crew.gone)
     view.show(crew)
+    return down
 
 
 def _listen_until(crew: Crew, seconds: float, reached: Callable[[], bool]) -> None:

@@ -22,6 +22,13 @@ class Visit(NamedTuple):
     killed: bool = False  # at `left_ns`
 
 
+class Down(NamedTuple):
+    """When the server was killed, and when it served again."""
+
+    killed_ns: int
+    back_ns: int
+
+
 class Finding(NamedTuple):
     """One thing to be proven, and whether it is."""
 
@@ -87,12 +94,17 @@ def most_within(calls_ns: Sequence[int], window_ns: int) -> int:
     return most
 
 
-def at_the_rate(calls_ns: Sequence[int], limit: int, rate: float) -> list[Finding]:
-    """After the first burst calls come at the rate, and no window of a second holds more than allowed."""
+def at_the_rate(calls_ns: Sequence[int], limit: int, rate: float, down: Down | None = None) -> list[Finding]:
+    """After the first burst calls come at the rate, and no window of a second holds more than allowed.
+
+    What was lost while the server was `down` is not counted, beyond what the limit gives back in one burst.
+    """
     calls_ns = sorted(calls_ns)
     allowed = int(limit + rate + 0.1)
     most = most_within(calls_ns, SECOND_NS)
     seconds = (calls_ns[-1] - calls_ns[0]) / SECOND_NS if calls_ns else 0.0
+    if down is not None:
+        seconds -= max((down.back_ns - down.killed_ns) / SECOND_NS - limit / rate, 0.0)
     seen = (len(calls_ns) - limit) / seconds if seconds else 0.0
     return [
         Finding(
@@ -102,6 +114,18 @@ def at_the_rate(calls_ns: Sequence[int], limit: int, rate: float) -> list[Findin
         ),
         Finding("and no more", f"at most {most} calls in any second, allowed {allowed}", 0 < most <= allowed),
     ]
+
+
+def survives(visits: Sequence[Visit], down: Down) -> Finding:
+    """Who held slots while the server was down kept them, and soon after it was back others were let in."""
+    held = sum(1 for visit in visits if visit.entered_ns < down.killed_ns and visit.left_ns > down.killed_ns)
+    after = [visit.entered_ns for visit in visits if visit.entered_ns > down.back_ns]
+    what = "outlives the server"
+    if not after:
+        return Finding(what, "nobody was let in after the server was killed", proven=False)
+    down_ms, after_ms = (down.back_ns - down.killed_ns) / 1e6, (min(after) - down.back_ns) / 1e6
+    seen = f"killed, back after {down_ms:.0f} ms; {held} kept their slots; the next was let in {after_ms:.0f} ms later"
+    return Finding(what, seen, proven=after_ms < 2_000)
 
 
 def nothing_left(held: int, waiting: int, failed: int) -> Finding:
