@@ -71,6 +71,11 @@ def watchdog_seconds() -> float | None:
     return int(microseconds) / 1e6 or None
 
 
+def ca_file() -> str | None:
+    """Return the file of the certificates that a server's own is trusted by: `EBBGATE_CA_FILE`; None: the system's."""
+    return os.environ.get("EBBGATE_CA_FILE") or None
+
+
 def default_path() -> Path:
     """Return the file that all processes of this user on this machine share."""
     if os.uname().sysname == "Darwin":

@@ -67,8 +67,8 @@ class Upkeep:
         """Return the commands that renew these leases."""
         return [Renew(lease.id, lease.session, epoch, lease.duration_us, lease.retake) for lease in due]
 
-    def renewed(self, due: Sequence[Lease], outcomes: Sequence[Outcome], sent_us: int) -> None:
-        """Take in what became of renewals that were sent at `sent_us`."""
+    def renewed(self, due: Sequence[Lease], outcomes: Sequence[Outcome | None], sent_us: int) -> None:
+        """Take in what became of renewals that were sent at `sent_us`; None: nobody knows."""
         for lease, outcome in zip(due, outcomes, strict=True):
             if self._holding.get(lease.id) is not lease:
                 continue  # its block was left meanwhile: that it has ended is no loss
@@ -97,8 +97,8 @@ class RenewalGate(Protocol):
     def clock(self) -> int:
         """Return the local time in microseconds."""
 
-    def call(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Carry out commands."""
+    def call(self, commands: Sequence[Command]) -> Sequence[Outcome | None]:
+        """Carry out commands; None stands for an outcome that is not known."""
 
     def listen(self, timeout_seconds: float) -> None:
         """Return when something may have become of a held lease, or after the timeout."""
@@ -136,6 +136,12 @@ class Renewer:
         if self._thread is None:
             self._start()
         elif planned_us(lease) < self._planned_us:
+            self._gate.interrupt()
+
+    def hurry(self) -> None:
+        """Renew every lease at once; from any thread."""
+        self._upkeep.hurry(self._gate.clock())
+        if self._thread is not None:
             self._gate.interrupt()
 
     def drop(self, lease: Lease) -> None:
@@ -206,7 +212,9 @@ class Renewer:
         if not releases:
             return
         try:
-            self._gate.call([command for command, _ in releases])
+            outcomes = self._gate.call([command for command, _ in releases])
         except EbbgateError as error:
             _log.info("could not release %d lease(s) yet: %s", len(releases), error)
-            self._upkeep.releases.extend(releases)
+            outcomes = [None] * len(releases)
+        unknown = zip(releases, outcomes, strict=True)
+        self._upkeep.releases += [release for release, outcome in unknown if outcome is None]

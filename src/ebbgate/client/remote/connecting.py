@@ -1,0 +1,116 @@
+"""The thread that connects a channel to a server, and again after every break, for as long as that is wanted.
+
+Connecting may take seconds; done aside, it blocks no event loop, and no caller beyond its own timeout.
+"""
+
+import logging
+import random
+import threading
+from typing import Final, Protocol
+
+from ebbgate.client.remote.dialling import Connection, Dialler, Stale
+from ebbgate.errors import EbbgateError, InternalError, NotAuthorized, ServerUnavailable
+from ebbgate.wire.stream import HelloItem
+
+_log: Final = logging.getLogger("ebbgate")
+
+PAUSE_FIRST_SECONDS: Final = 0.05
+PAUSE_MAX_SECONDS: Final = 0.5
+"""After a long absence of the server, its clients are back within this and half of it again."""
+
+
+class Channel(Protocol):
+    """What is connected."""
+
+    def hello(self) -> HelloItem | None:
+        """Return the greeting of the next try; None: no connection is wanted any more."""
+
+    def stale(self, hello: HelloItem, newest: int) -> None:
+        """Hear that the store knows the session under a higher epoch."""
+
+    def connected(self, connection: Connection, hello: HelloItem) -> None:
+        """Take over a connection; called from the thread."""
+
+    def not_connected(self, error: EbbgateError) -> None:
+        """Hear that no server could be reached this time; called from the thread."""
+
+
+class Connector:
+    """Connects one channel."""
+
+    def __init__(self, channel: Channel, dialler: Dialler) -> None:
+        """Do nothing before `start`."""
+        self._channel = channel
+        self._dialler = dialler
+        self._guard = threading.Lock()
+        self._is_running = False
+        self._is_wanted = False
+        self._over = threading.Event()
+        self._failures = 0  # rounds since the last answer
+
+    def start(self) -> None:
+        """Have the channel connected; it is called again after every break.
+
+        Raises:
+            ServerUnavailable: no thread can be started.
+        """
+        with self._guard:
+            self._is_wanted = True
+            if self._is_running or self._over.is_set():
+                return
+            self._is_running = True
+        try:
+            threading.Thread(target=self._run, name="ebbgate-connect", daemon=True).start()
+        except RuntimeError as error:
+            self._is_running = False
+            raise ServerUnavailable(f"nothing can be connected: {error}", transient=False) from error
+
+    def works(self) -> None:
+        """Hear that the connection serves: after it breaks, another one is tried at once."""
+        self._failures = 0
+
+    def stop(self) -> None:
+        """Connect no more."""
+        self._over.set()
+
+    def _run(self) -> None:
+        while True:
+            with self._guard:
+                if not self._is_wanted or self._over.is_set():
+                    self._is_running = False
+                    return
+                self._is_wanted = False
+            try:
+                self._connect()
+            except Exception:  # noqa: BLE001 - callers wait for it: they hear of it, and ask again
+                _log.exception("a defect: connecting failed")
+                self._channel.not_connected(InternalError("connecting failed; this is a defect of ebbgate"))
+
+    def _connect(self) -> None:
+        """Try one server after the other until there is a connection, or until none is wanted."""
+        while not self._over.wait(self._pause_seconds()):
+            self._failures += 1
+            for address in self._dialler.order():
+                hello = self._channel.hello()
+                if hello is None:
+                    return
+                try:
+                    connection = self._dialler.dial(address, hello)
+                except Stale as stale:
+                    self._channel.stale(hello, stale.newest)
+                except (ServerUnavailable, NotAuthorized) as error:
+                    self._channel.not_connected(error)
+                else:
+                    if self._over.is_set():
+                        connection.close()
+                    else:
+                        self._channel.connected(connection, hello)
+                    return
+
+    def _pause_seconds(self) -> float:
+        """Return how long to wait before the next try: nothing for the first, and never in step with others."""
+        pause = self._dialler.pause_seconds()
+        if self._failures:
+            grown = PAUSE_FIRST_SECONDS * 2 ** min(self._failures - 1, 10)
+            pause = max(pause, min(grown, PAUSE_MAX_SECONDS) * random.uniform(0.5, 1.5))  # noqa: S311
+        return pause

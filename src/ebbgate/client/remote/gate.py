@@ -1,0 +1,212 @@
+"""The gate that leads to servers: for all threads and event loops of a process, one session and connection each.
+
+One renewer keeps all their leases alive over a connection of its own.
+"""
+
+import asyncio
+import functools
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from ebbgate import settings
+from ebbgate.client.ids import new_id
+from ebbgate.client.remote.addresses import addresses_of
+from ebbgate.client.remote.desk import item_of
+from ebbgate.client.remote.dialling import Dialler
+from ebbgate.client.remote.loop_channel import LoopChannel
+from ebbgate.client.remote.renewal_line import RenewalLine
+from ebbgate.client.remote.thread_channel import ThreadChannel
+from ebbgate.client.renewal import Renewer
+from ebbgate.core.commands import Command, Ended, Outcome, Refused, Release
+from ebbgate.core.model import SECOND
+from ebbgate.errors import InternalError, ServerUnavailable
+from ebbgate.wire.questions import Answer, ListLeases, ListLimits, Question, ReadLease, ReadLimit, ReadSizes
+from ebbgate.wire.shapes import LeaseInfo, LimitInfo
+from ebbgate.wire.stream import AnswerItem, AskItem, Up
+
+CLOSE_US: Final = 2 * SECOND
+"""The longest that closing takes."""
+
+RETRY_US: Final = 100_000
+
+# What each question promises.
+_ANSWERS: Final[dict[type, Any]] = {
+    ReadLimit: LimitInfo,
+    ListLimits: list[LimitInfo],
+    ReadLease: LeaseInfo,
+    ListLeases: list[LeaseInfo],
+    ReadSizes: dict[str, int],
+}
+
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=settings.ca_file())
+
+
+def clock() -> int:
+    """Return the local time in microseconds; it never steps, and runs while the machine sleeps."""
+    return time.clock_gettime_ns(_CLOCK) // 1_000
+
+
+class RemoteGate:
+    """Carries commands to servers and outcomes back."""
+
+    clock = staticmethod(clock)
+
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        """Connect on first use.
+
+        Args:
+            url: of one or several servers.
+            api_key: authenticates with them.
+
+        Raises:
+            InvalidRequest: `url` names no server.
+        """
+        self.name = new_id()
+        self._dialler = Dialler(addresses_of(url), api_key, _tls)
+        self._renewals = RenewalLine(self, self._dialler)
+        self.renewer = Renewer(self._renewals)
+        self.threads = ThreadChannel(self, self._dialler, new_id())
+        self._loops: dict[asyncio.AbstractEventLoop, LoopChannel] = {}
+        self._ended: list[LoopChannel] = []  # whose loops have ended while leases of theirs are held
+        self._guard = threading.Lock()
+        self._is_closed = False
+
+    # --- places
+
+    def loop_place(self) -> LoopChannel:
+        """Return where the tasks of the running event loop ask from."""
+        loop = asyncio.get_running_loop()
+        channel = self._loops.get(loop)
+        if channel is None:
+            self.reap()
+            channel = LoopChannel(self, self._dialler, new_id(), loop)
+            with self._guard:
+                self._loops[loop] = channel
+        return channel
+
+    def reap(self) -> None:
+        """Close the connections of event loops that have ended: nobody tells when one does."""
+        if not self._ended and not any(loop.is_closed() for loop in list(self._loops)):
+            return
+        with self._guard:
+            self._ended += [self._loops.pop(loop) for loop in list(self._loops) if loop.is_closed()]
+            held = {lease.session for lease in list(self._renewals.holding.values())}
+            over = [channel for channel in self._ended if channel.session not in held]
+            self._ended = [channel for channel in self._ended if channel.session in held]
+        for channel in over:
+            channel.close(0)
+
+    def _channels(self) -> "list[ThreadChannel | LoopChannel]":
+        return [self.threads, *list(self._loops.values()), *self._ended]
+
+    def epoch_of(self, session: str) -> int:
+        """See `Sessions`."""
+        return max((channel.epoch for channel in self._channels() if channel.session == session), default=0)
+
+    def release_elsewhere(self, command: Release, patience_us: int) -> None:
+        """See `Sessions`."""
+        if command.session == self.threads.session:
+            self.threads.release(command, patience_us)
+            return
+        for channel in list(self._loops.values()):
+            if channel.session == command.session:
+                channel.release_soon(command)
+                return
+        # Its event loop has ended: the good-bye of its session releases it.
+
+    # --- what channels and the renewer hear
+
+    def patience_us(self) -> int:
+        """See `Host`."""
+        return round(settings.connect_timeout_seconds() * SECOND)
+
+    def ended(self, ended: Ended) -> None:
+        """See `Host`: whoever holds or waits for a lease hears that it was lost."""
+        lease = self._renewals.holding.get(ended.id)
+        if lease is not None:
+            lease.end(ended.why)
+            return
+        for channel in self._channels():
+            if channel.lost(ended):
+                return
+
+    def hurry(self) -> None:
+        """See `Host`."""
+        self.renewer.hurry()
+
+    def attach(self, session: str) -> None:
+        """See `Host`."""
+        self._renewals.attach(session)
+
+    def reconnected(self) -> None:
+        """See `Host`."""
+        self._renewals.interrupt()
+
+    def is_mine(self) -> bool:
+        """Tell whether this process opened the gate, and did not inherit it by a fork."""
+        return not self._is_closed
+
+    # --- management
+
+    def call(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Carry out commands that are about limits, or about leases by an operator's word; see `Gate`."""
+        outcomes: list[Outcome] = []
+        for command in commands:
+            reply = self._carry_out(functools.partial(_item, command))
+            assert not isinstance(reply, AnswerItem), "that answers a question"
+            outcomes.append(reply)
+        return outcomes
+
+    def question(self, question: Question) -> Answer:
+        """Answer a question from the newest records; see `Gate`."""
+        reply = self._carry_out(lambda number: AskItem(number, question))
+        if isinstance(reply, Refused):
+            return reply
+        assert isinstance(reply, AnswerItem), "only questions are answered so"
+        try:
+            found: Answer = msgspec.json.decode(reply.body, type=_ANSWERS[type(question)])
+        except msgspec.MsgspecError as error:
+            raise InternalError(f"the server's answer is not what was asked for: {error}") from error
+        return found
+
+    def _carry_out(self, make: Callable[[int], Up]) -> Outcome | AnswerItem:
+        until_us = self.clock() + self.patience_us()
+        while True:
+            try:
+                return self.threads.request(make, until_us)
+            except ServerUnavailable as error:
+                if not error.transient or self.clock() + RETRY_US >= until_us:
+                    raise
+            time.sleep(RETRY_US / SECOND)
+
+    # --- the end
+
+    def close(self) -> None:
+        """Release what is held, leave the queue, and say good-bye."""
+        if self._is_closed:
+            return
+        until_us = self.clock() + CLOSE_US
+        self.renewer.stop()
+        self._is_closed = True
+        for channel in self._channels():
+            channel.close(until_us)
+        self._renewals.close(until_us)
+
+    def abandon(self) -> None:
+        """Forget everything in a child after a fork: the parent keeps it."""
+        self._is_closed = True
+        self._dialler.abandon()
+        self._renewals.abandon()
+
+
+def _item(command: Command, number: int) -> Up:
+    return item_of(number, command)

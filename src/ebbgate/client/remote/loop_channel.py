@@ -1,0 +1,424 @@
+"""Where the tasks of one event loop ask from: thousands of them over one connection.
+
+What they ask in one turn of the loop goes out in one message; what comes in resolves their futures directly,
+without a task or a queue between. Nothing blocks the loop; a thread aside makes the connections.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from ebbgate.client.remote.connecting import Connector
+from ebbgate.client.remote.desk import Asked, Desk, Reply, acquire_item
+from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler
+from ebbgate.client.remote.host import (
+    GIVE_BACK_US,
+    GREETING,
+    RELEASES_US,
+    Host,
+    greeting,
+    patience_until,
+)
+from ebbgate.client.remote.line import Broken
+from ebbgate.client.waiting import Waiter
+from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Release
+from ebbgate.core.model import SECOND
+from ebbgate.errors import EbbgateError, NotAuthorized, ServerUnavailable
+from ebbgate.wire.questions import ReadSizes
+from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, ReleaseItem, Up
+
+LOOK_US: Final = GIVE_BACK_US // 2
+"""How often is looked what time calls for while anything is unanswered."""
+
+
+class LoopAsked(Asked):
+    """A command of a task."""
+
+    __slots__ = ("asked_us", "future")
+
+    def __init__(
+        self, item: Up, future: "asyncio.Future[Reply | None]", asked_us: int, waiter: Waiter | None = None
+    ) -> None:
+        """See `Asked`; None in its future: there was no answer in time."""
+        super().__init__(item, waiter)
+        self.future = future
+        self.asked_us = asked_us
+
+    def settle(self, desk: Desk, reply: Reply) -> None:  # noqa: ARG002 - as its base has it
+        """Resume the task."""
+        if not self.future.done():
+            self.future.set_result(reply)
+
+
+class LoopChannel:
+    """The session and connection of one event loop. Used on its thread only, where nothing else is said."""
+
+    address = ""
+
+    def __init__(self, host: Host, dialler: Dialler, session: str, loop: asyncio.AbstractEventLoop) -> None:
+        """Connect on first use."""
+        self.session = session
+        self.loop = loop
+        self._thread = threading.get_ident()
+        self._host = host
+        self._clock = host.clock
+        self._dialler = dialler
+        self._desk = Desk(session, host.clock)
+        self._connector = Connector(self, dialler)
+        self._connection: Connection | None = None
+        self._is_flushing = False  # at the end of this turn of the loop
+        self._unsent = b""  # what the socket did not take yet
+        self._timer: asyncio.TimerHandle | None = None
+        self._leaving: deque[LoopAsked] = deque()  # releases whose blocks wait for the answer
+        self._error: EbbgateError | None = None  # why there was no connection last
+        self._broken_us = 0
+        self._epochs = 0  # that were used in greetings
+        self._was_connected = self._is_attached = self._is_closed = False
+        self._is_arriving = False  # a connection was made, and the loop was told
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the connection that there is or was last."""
+        return self._desk.epoch
+
+    # --- what callers want
+
+    async def ask(self, command: Acquire, waiter: Waiter | None, until_us: int | None) -> Outcome:
+        """Carry out one command; see `LoopPlace`."""
+        now_us = self._clock()
+        item = acquire_item(self._desk.number(), command)
+        asked = LoopAsked(item, self.loop.create_future(), now_us, waiter)
+        timer = None
+        if until_us is not None or not command.wait:
+            until_us = patience_until(now_us, until_us, self._host.patience_us(), waits=command.wait)
+            timer = self.loop.call_later((until_us - now_us) / SECOND, _time_is_up, asked)
+        try:
+            reply = await self._reply(asked)
+        finally:
+            if timer is not None:
+                timer.cancel()
+        assert not isinstance(reply, AnswerItem), "that answers a question"
+        return reply
+
+    async def wait(self, waiter: Waiter, until_us: int | None) -> None:
+        """Return when `waiter` has its outcome, or at `until_us`."""
+        if waiter.outcome is not None:
+            return
+        woken: asyncio.Future[None] = self.loop.create_future()
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        waiter.notify = wake
+        if until_us is None:
+            await woken
+            return
+        timer = self.loop.call_later(max(until_us - self._clock(), 0) / SECOND, wake)
+        try:
+            await woken
+        finally:
+            timer.cancel()
+
+    def forget(self, waiter: Waiter) -> None:
+        """Stop listening for what becomes of a waiter."""
+        self._desk.forget(waiter.lease_id)
+
+    async def give_back(self, command: Release) -> None:
+        """Release a lease; the answer is waited for during 100 ms, the release goes on without."""
+        if not self._was_connected:
+            return  # nothing was ever asked
+        if threading.get_ident() != self._thread or self._is_closed:
+            self._host.renewer.release_later(command)  # the block was entered on another loop
+            return
+        asked = self._release(command)
+        self._leaving.append(asked)
+        await asked.future
+
+    def _release(self, command: Release) -> LoopAsked:
+        item = ReleaseItem(self._desk.number(), command.id, command.session)
+        asked = LoopAsked(item, self.loop.create_future(), self._clock())
+        self._put(asked)
+        return asked
+
+    def release_soon(self, command: Release) -> bool:
+        """Release a lease, from any thread; return whether the loop still runs."""
+        try:
+            self.loop.call_soon_threadsafe(self._release, command)
+        except RuntimeError:
+            return False
+        return True
+
+    async def sizes(self, names: tuple[str, ...]) -> Mapping[str, int]:
+        """Return the number of slots of these limits; of none where nobody answers within a second."""
+        asked = LoopAsked(
+            AskItem(self._desk.number(), ReadSizes(list(names))), self.loop.create_future(), self._clock()
+        )
+        timer = self.loop.call_later(1, _time_is_up, asked)
+        try:
+            reply = await self._reply(asked)
+        except EbbgateError:
+            return {}
+        finally:
+            timer.cancel()
+        return msgspec.json.decode(reply.body, type=dict[str, int]) if isinstance(reply, AnswerItem) else {}
+
+    def counted_from(self, held: Held, started_us: int) -> int:
+        """Return from when a lease is counted; see `Place`."""
+        if not self._is_attached:
+            self._is_attached = True
+            self._host.attach(self.session)
+        return self._desk.counted_from(held.id, started_us)
+
+    def lost(self, ended: Ended) -> bool:
+        """Hear, on any thread, that a lease has ended; return whether it waited here."""
+        if ended.id not in self._desk.queued:
+            return False
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(self._desk.lost, ended)
+        return True
+
+    # --- asking
+
+    def _put(self, asked: LoopAsked) -> None:
+        self._desk.ask(asked)
+        if self._timer is None:
+            self._timer = self.loop.call_later(LOOK_US / SECOND, self._look)
+        if self._connection is None:
+            self._connector.start()
+        elif not self._is_flushing:
+            self._is_flushing = True
+            self.loop.call_soon(self._flush)
+
+    async def _reply(self, asked: LoopAsked) -> Outcome | AnswerItem:
+        if self._is_closed:
+            raise ServerUnavailable("this client was closed", transient=False)
+        self._put(asked)
+        reply = None
+        try:
+            reply = await asked.future
+        finally:
+            if reply is None:
+                self._desk.give_up(asked)
+        if reply is None:
+            raise self._unavailable()
+        if isinstance(reply, EbbgateError):
+            raise reply
+        return reply
+
+    def _unavailable(self) -> ServerUnavailable:
+        if self._connection is None and self._error is not None:
+            return ServerUnavailable(str(self._error))
+        where = ", ".join(str(address) for address in self._dialler.addresses)
+        return ServerUnavailable(f"the server at {where} does not answer")
+
+    def _flush(self) -> None:
+        """Send what was asked in this turn of the loop."""
+        self._is_flushing = False
+        connection = self._connection
+        if connection is None or self._unsent:
+            return  # what is queued is sent when there is a connection that takes it
+        data = self._desk.encoded(connection.line)
+        if not data:
+            return
+        try:
+            sent = connection.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._drop(connection, error)
+            return
+        if sent < len(data):
+            self._unsent = data[sent:]
+            self.loop.add_writer(connection.fileno(), self._send_rest, connection)
+
+    def _send_rest(self, connection: Connection) -> None:
+        try:
+            sent = connection.sock.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._drop(connection, error)
+            return
+        self._unsent = self._unsent[sent:]
+        if not self._unsent:
+            self.loop.remove_writer(connection.fileno())
+            self._flush()
+
+    # --- hearing
+
+    def _readable(self, connection: Connection) -> None:
+        try:
+            data = connection.sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._drop(connection, error)
+            return
+        desk = self._desk
+        try:
+            desk.received(connection.line.receive(data))
+        except (Broken, EbbgateError) as error:
+            self._drop(connection, error)
+            return
+        if desk.has_news(connection.line):
+            self._see_to_news(connection)
+
+    def _see_to_news(self, connection: Connection) -> None:
+        """Do what is not about the answer to anything."""
+        desk = self._desk
+        ended, desk.ended = desk.ended, []
+        for loss in ended:
+            self._host.ended(loss)
+        if desk.hurried:
+            desk.hurried = False
+            self._host.hurry()
+        if desk.works:
+            desk.works = False
+            self._connector.works()
+        if desk.goodbye_seconds >= 0:
+            self._dialler.leave(connection.address, desk.goodbye_seconds)
+            self._drop(connection, ConnectionError("the server stops"))
+        elif desk.is_outdated:
+            self._drop(connection, ConnectionError("the store did not know this session"))
+        elif not self._is_flushing:
+            self._flush()
+
+    def _look(self) -> None:
+        """See what time calls for; come back while there is anything."""
+        self._timer = None
+        if self._is_closed:
+            return
+        desk, now_us = self._desk, self._clock()
+        leaving = self._leaving
+        while leaving and (leaving[0].future.done() or leaving[0].asked_us + GIVE_BACK_US <= now_us):
+            _time_is_up(leaving.popleft())
+        patience_us = -1
+        for asked in desk.unanswered.values():
+            if isinstance(asked, LoopAsked):
+                if patience_us < 0:
+                    patience_us = self._host.patience_us()
+                if asked.asked_us + patience_us > now_us:
+                    break
+                if not isinstance(asked.item, ReleaseItem):
+                    _time_is_up(asked)
+        connection = self._connection
+        if connection is not None:
+            if desk.look():
+                self._drop(connection, TimeoutError("the server fell silent"))
+            elif desk.out and not self._is_flushing:
+                self._flush()
+        elif now_us - self._broken_us > RELEASES_US:
+            desk.drop_releases()
+        if desk.unanswered or leaving:
+            self._timer = self.loop.call_later(LOOK_US / SECOND, self._look)
+        elif desk.queued:
+            self._timer = self.loop.call_later(1, self._look)
+
+    # --- the connection
+
+    def hello(self) -> HelloItem | None:
+        """See `Channel`."""
+        wanted = (
+            self._desk.is_busy()
+            and self._connection is None
+            and not (self._is_arriving or self._is_closed or self.loop.is_closed())
+        )
+        if not wanted:
+            return None
+        self._epochs += 1
+        return greeting(GREETING, self.session, self._epochs, "main")
+
+    def stale(self, hello: HelloItem, newest: int) -> None:  # noqa: ARG002 - there is one session
+        """See `Channel`."""
+        self._epochs = max(self._epochs, newest)
+
+    def connected(self, connection: Connection, hello: HelloItem) -> None:
+        """See `Channel`."""
+        self._is_arriving = True
+        try:
+            self.loop.call_soon_threadsafe(self._take_over, connection, hello.epoch)
+        except RuntimeError:  # the loop is closed
+            connection.close()
+
+    def _take_over(self, connection: Connection, epoch: int) -> None:
+        self._is_arriving = False
+        if self._is_closed:
+            connection.close()
+            return
+        self._desk.connected(epoch)
+        self._connection = connection
+        self._was_connected, self._is_attached, self._error = True, False, None
+        self._unsent = b""
+        self.loop.add_reader(connection.fileno(), self._readable, connection)
+        self._desk.received(connection.early)
+        self._see_to_news(connection)
+        self._host.reconnected()
+        if self._timer is None:
+            self._timer = self.loop.call_later(LOOK_US / SECOND, self._look)
+
+    def not_connected(self, error: EbbgateError) -> None:
+        """See `Channel`."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: EbbgateError) -> None:
+        self._error = error
+        if isinstance(error, NotAuthorized) or not getattr(error, "transient", False):
+            self._desk.fail(error)
+
+    def _drop(self, connection: Connection, error: Exception) -> None:
+        """Give a connection up; another one is made if anybody needs it."""
+        if self._connection is not connection:
+            return
+        self._connection = None
+        self._broken_us = self._clock()
+        self._error = error if isinstance(error, EbbgateError) else ServerUnavailable(str(error))
+        self.loop.remove_reader(connection.fileno())
+        self.loop.remove_writer(connection.fileno())
+        self._unsent = b""
+        connection.close()
+        if self._desk.is_busy() and not self._is_closed:
+            self._connector.start()
+
+    # --- the end
+
+    def close(self, until_us: int) -> None:
+        """Say good-bye, and tell all who wait that it is over; from any thread."""
+        self._connector.stop()
+        if threading.get_ident() == self._thread or not self.loop.is_running():
+            self._close(until_us)
+            return
+        done = threading.Event()
+
+        def close() -> None:
+            self._close(until_us)
+            done.set()
+
+        with contextlib.suppress(RuntimeError):  # the loop was closed just now
+            self.loop.call_soon_threadsafe(close)
+            done.wait(max(until_us - self._clock(), 0) / SECOND)
+
+    def _close(self, until_us: int) -> None:
+        connection, self._connection = self._connection, None
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if connection is not None:
+            if not self.loop.is_closed():
+                self.loop.remove_reader(connection.fileno())
+                self.loop.remove_writer(connection.fileno())
+            bye = ByeItem(self._desk.number(), self.session)
+            connection.part([bye], self._unsent, until_us - self._clock())
+        if not self.loop.is_closed():
+            self._desk.close()
+
+
+def _time_is_up(asked: LoopAsked) -> None:
+    if not asked.future.done():
+        asked.future.set_result(None)

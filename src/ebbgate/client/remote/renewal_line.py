@@ -1,0 +1,383 @@
+"""The renewer's own connection: it keeps leases alive while the others are busy, blocked or broken.
+
+Only the renewer's thread uses it, but for making it. It says a greeting for every session that holds a lease,
+so that none of them is taken for away as long as this connection is there.
+"""
+
+import contextlib
+import logging
+import select
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from ebbgate.client.lease import Lease
+from ebbgate.client.remote.connecting import Connector
+from ebbgate.client.remote.desk import item_of
+from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler, Stale, refusal_of
+from ebbgate.client.remote.host import GIVE_BACK_US, GREETING, greeting
+from ebbgate.client.remote.line import Broken
+from ebbgate.core.commands import Command, Done, Ended, Outcome, Release
+from ebbgate.core.model import SECOND
+from ebbgate.errors import EbbgateError, InvalidRequest, NotAuthorized, ServerUnavailable
+from ebbgate.wire.stream import (
+    AnswerItem,
+    ByeItem,
+    Down,
+    EndedItem,
+    FailedItem,
+    GoodbyeItem,
+    HelloItem,
+    HurryItem,
+    RefusedItem,
+    Up,
+    error_of,
+    outcome_of,
+)
+
+_log: Final = logging.getLogger("ebbgate")
+
+ANSWER_US: Final = 5 * SECOND
+"""How long a batch of renewals waits for its answers; then the next one says the same again."""
+
+SILENT_US: Final = 20 * SECOND
+"""A connection over which nothing came for so long, though something is unanswered, is given up."""
+
+
+class Sessions(Protocol):
+    """What a renewal line needs to know of the channels, and whom it tells what it hears."""
+
+    def clock(self) -> int:
+        """Return the local time in microseconds."""
+
+    def epoch_of(self, session: str) -> int:
+        """Return the present epoch of a session."""
+
+    def release_elsewhere(self, command: Release, patience_us: int) -> None:
+        """Release a lease over the connection that it was asked for on, after all that was asked there.
+
+        Raises:
+            ServerUnavailable, StoreUnavailable: there was no answer in time.
+        """
+
+    def ended(self, ended: Ended) -> None:
+        """Hear that a lease was lost."""
+
+    def hurry(self) -> None:
+        """Hear that all leases are to be renewed now."""
+
+    def reap(self) -> None:
+        """See whether an event loop has ended."""
+
+
+class RenewalLine:
+    """See `RenewalGate`."""
+
+    epoch = 0  # each session has its own
+
+    def __init__(self, sessions: Sessions, dialler: Dialler) -> None:
+        """Connect when the first lease is held."""
+        self.holding: dict[str, Lease] = {}
+        self.clock: Callable[[], int] = sessions.clock
+        self._sessions = sessions
+        self._dialler = dialler
+        self._connector = Connector(self, dialler)
+        self._connection: Connection | None = None
+        self._arrived: tuple[Connection, HelloItem] | None = None
+        self._expected: set[str] = set()  # sessions that are about to hold their first lease
+        self._guard = threading.Lock()  # of what comes from other threads
+        self._greeted: dict[str, int] = {}  # session -> epoch, over this connection
+        self._newest: dict[str, int] = {}  # session -> epoch that the store knows
+        self._greetings: dict[int, str] = {}  # number -> session, unanswered
+        self._waiting: dict[int, int] = {}  # number of a command -> its place in the batch
+        self._outcomes: list[Outcome | None] = []
+        self._numbers = GREETING
+        self._unsent = b""
+        self._heard_us = self._asked_us = 0  # when something came last; when something was asked first since
+        self._connections = 0
+        self._listener, self._bell = socket.socketpair()
+        self._listener.setblocking(False)
+        self._bell.setblocking(False)
+
+    # --- what the renewer wants
+
+    def interrupt(self) -> None:
+        """Make `listen` return now."""
+        with contextlib.suppress(OSError):  # it was rung before, or all is over
+            self._bell.send(b"\0")
+
+    def listen(self, timeout_seconds: float) -> None:
+        """Return when something may have become of a held lease, or after the timeout."""
+        self._sessions.reap()
+        if self._take_over():
+            return
+        self._attach()
+        until_us = self.clock() + round(timeout_seconds * SECOND)
+        if self._look():
+            until_us = min(until_us, self.clock() + SECOND)
+        self._exchange(until_us)
+
+    def call(self, commands: Sequence[Command]) -> list[Outcome | None]:
+        """Carry out commands; None stands for an outcome that is not known: say the same again.
+
+        Raises:
+            ServerUnavailable: none is known.
+        """
+        self._take_over()
+        self._outcomes = [None] * len(commands)
+        self._waiting.clear()
+        items = [
+            self._item(command, place)
+            for place, command in enumerate(commands)
+            if not self._is_released(command, place)
+        ]
+        if items:
+            self._carry_out(items)
+        if commands and not any(self._outcomes):
+            raise ServerUnavailable("no server answers")
+        return self._outcomes
+
+    def _is_released(self, command: Command, place: int) -> bool:
+        """Have a lease released; return False if the command is another one."""
+        if not isinstance(command, Release):
+            return False
+        patience_us = 0 if place and self._outcomes[place - 1] is None else GIVE_BACK_US
+        try:
+            self._sessions.release_elsewhere(command, patience_us)
+            self._outcomes[place] = Done(command.id)
+        except EbbgateError as error:
+            _log.debug("a release has no answer yet: %s", error)
+        return True
+
+    def _item(self, command: Command, place: int) -> Up:
+        number = self._number()
+        self._waiting[number] = place
+        return item_of(number, command)
+
+    def _number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def _carry_out(self, items: list[Up]) -> None:
+        now_us = self.clock()
+        # Whoever loses its lease meanwhile is to hear of it in time.
+        ends = [lease.deadline_us for lease in list(self.holding.values()) if not (lease.why or lease.ended)]
+        until_us = min([now_us + ANSWER_US, *(end for end in ends if end > now_us)])
+        connection = self._connection
+        if connection is None:
+            self._connector.start()
+            return
+        self._attach()
+        self._say(items)
+        while self._waiting and self._connection is connection and self.clock() < until_us:
+            self._exchange(until_us)
+        self._look()
+
+    # --- the connection
+
+    def attach(self, session: str) -> None:
+        """Have a session greeted for that is about to hold its first lease; from any thread."""
+        with self._guard:
+            self._expected.add(session)
+        self.interrupt()
+
+    def _held_sessions(self) -> set[str]:
+        held = {lease.session for lease in list(self.holding.values())}
+        with self._guard:
+            return held | self._expected
+
+    def _greeting(self, number: int, session: str) -> HelloItem:
+        epoch = max(self._sessions.epoch_of(session), self._newest.get(session, 0))
+        return greeting(number, session, epoch, "renewer")
+
+    def _attach(self) -> None:
+        """Have a connection that has greeted for every session that holds a lease, under its present epoch."""
+        held = self._held_sessions()
+        if self._connection is None:
+            if held:
+                self._connector.start()
+            return
+        hellos: list[Up] = []
+        for session in held:
+            hello = self._greeting(self._number(), session)
+            if self._greeted.get(session) != hello.epoch:
+                self._greeted[session] = hello.epoch
+                self._greetings[hello.number] = session
+                hellos.append(hello)
+        with self._guard:
+            self._expected -= held
+        if hellos:
+            self._say(hellos)
+
+    def _say(self, items: Sequence[Up]) -> None:
+        connection = self._connection
+        assert connection is not None, "asked only where there is one"
+        connection.line.say(items)
+        if self._asked_us <= self._heard_us:
+            self._asked_us = self.clock()
+        self._send(connection)
+
+    def _send(self, connection: Connection) -> None:
+        data = self._unsent + connection.line.to_send()
+        if not data:
+            return
+        try:
+            sent = connection.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._drop(error)
+            return
+        self._unsent = data[sent:]
+
+    def _exchange(self, until_us: int) -> None:
+        """Send what is to be sent and take in what comes, once; return at `until_us`, or when interrupted."""
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        connection = self._connection
+        if connection is not None:
+            poll.register(connection, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        for fd, _ in poll.poll(max(until_us - self.clock(), 0) / 1_000):
+            if fd == self._listener.fileno():
+                with contextlib.suppress(OSError):
+                    self._listener.recv(4096)
+            elif connection is not None:
+                if self._unsent:
+                    self._send(connection)
+                self._receive(connection)
+
+    def _receive(self, connection: Connection) -> None:
+        try:
+            messages = connection.line.receive(connection.sock.recv(READ_BYTES))
+        except BlockingIOError:
+            return
+        except (OSError, Broken, EbbgateError) as error:
+            self._drop(error)
+            return
+        self._heard_us = self.clock()
+        for _, items in messages:
+            for item in items:
+                self._hear(connection, item)
+        if connection is self._connection and connection.line.has_output:
+            self._send(connection)
+
+    def _hear(self, connection: Connection, item: Down) -> None:
+        number = getattr(item, "number", 0)
+        if number in self._greetings:
+            self._greeted_or_not(self._greetings.pop(number), item)
+        elif number in self._waiting:
+            self._answered(self._waiting.pop(number), item)
+        elif isinstance(item, EndedItem) and not number:
+            self._sessions.ended(Ended(item.id, item.why, item.at_us, item.arrival))
+        elif isinstance(item, HurryItem):
+            self._sessions.hurry()
+        elif isinstance(item, GoodbyeItem):
+            self._dialler.leave(connection.address, item.after_seconds)
+            self._drop(ConnectionError("the server stops"))
+
+    def _greeted_or_not(self, session: str, item: Down) -> None:
+        refusal = refusal_of(item)
+        if refusal is None:
+            return
+        self._greeted.pop(session, None)
+        if isinstance(refusal, Stale):
+            self._newest[session] = refusal.newest
+        else:
+            _log.info("the renewer was not welcome: %s", refusal)
+
+    def _answered(self, place: int, item: Down) -> None:
+        if isinstance(item, AnswerItem | HurryItem | GoodbyeItem):
+            return
+        if isinstance(item, RefusedItem) and item.code in {"unknown_session", "stale_session"}:
+            self._greeted.clear()  # greet again, and say the same
+        elif isinstance(item, FailedItem):
+            error = error_of(item)
+            _log.info("not renewed yet: %s", error)
+            if isinstance(error, InvalidRequest):
+                self._greeted.clear()
+        else:
+            self._outcomes[place] = outcome_of(item)
+
+    def _look(self) -> bool:
+        """Give the connection up if it is silent; return whether an answer is missing."""
+        if self._connection is None or self._asked_us <= self._heard_us:
+            return False
+        if self.clock() - self._asked_us > SILENT_US:
+            self._drop(TimeoutError("the server fell silent"))
+        return True
+
+    def _drop(self, error: Exception) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        _log.debug("the renewer's connection ended: %s", error)
+        connection.close()
+        self._greeted.clear()
+        self._greetings.clear()
+        self._waiting.clear()
+        self._unsent = b""
+        if self.holding:
+            self._connector.start()
+
+    # --- making it
+
+    def hello(self) -> HelloItem | None:
+        """See `Channel`."""
+        session = next(iter(self._held_sessions()), None)
+        if session is None or self._arrived is not None or self._connection is not None:
+            return None
+        return self._greeting(GREETING, session)
+
+    def stale(self, hello: HelloItem, newest: int) -> None:
+        """See `Channel`."""
+        self._newest[hello.session] = newest
+
+    def connected(self, connection: Connection, hello: HelloItem) -> None:
+        """See `Channel`."""
+        with self._guard:
+            self._arrived = (connection, hello)
+        self.interrupt()
+
+    def not_connected(self, error: EbbgateError) -> None:
+        """See `Channel`."""
+        level = logging.WARNING if isinstance(error, NotAuthorized) else logging.DEBUG
+        _log.log(level, "the renewer has no connection: %s", error)
+
+    def _take_over(self) -> bool:
+        """Begin to use a connection that was made; return whether there is one."""
+        with self._guard:
+            arrived, self._arrived = self._arrived, None
+        if arrived is None:
+            return False
+        self._connection, hello = arrived
+        self._greeted[hello.session] = hello.epoch
+        self._heard_us = self._asked_us = self.clock()
+        self._connector.works()
+        self._connections += 1
+        if self._connections > 1:
+            self._sessions.hurry()  # nobody knows how long nothing could be renewed
+        connection = self._connection
+        for _, items in connection.early:
+            for item in items:
+                self._hear(connection, item)
+        self._attach()
+        return True
+
+    # --- the end
+
+    def close(self, until_us: int) -> None:
+        """Say good-bye for all sessions that were greeted for; the renewer's thread has ended."""
+        self._connector.stop()
+        self._take_over()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            byes = [ByeItem(self._number(), session) for session in self._greeted]
+            connection.part(byes, self._unsent, until_us - self.clock())
+        self._listener.close()
+        self._bell.close()
+
+    def abandon(self) -> None:
+        """Close this process's copies of its sockets after a fork."""
+        self._listener.close()
+        self._bell.close()

@@ -1,0 +1,427 @@
+"""Where the threads of a process ask from: they share one connection, and no thread of its own is needed.
+
+Whoever asks sends, and takes along what others have queued. One of those who wait for an answer reads for all
+(it has the lead); the others sleep until their answer is there, or until the lead is theirs. So a thread that
+is alone pays for no other.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from ebbgate.client.remote.connecting import Connector
+from ebbgate.client.remote.desk import Asked, Desk, Reply, acquire_item
+from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler
+from ebbgate.client.remote.host import (
+    GIVE_BACK_US,
+    GREETING,
+    RELEASES_US,
+    Host,
+    greeting,
+    patience_until,
+)
+from ebbgate.client.remote.line import Broken
+from ebbgate.client.waiting import Waiter
+from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Release
+from ebbgate.core.model import SECOND
+from ebbgate.errors import EbbgateError, NotAuthorized, ServerUnavailable
+from ebbgate.wire.questions import ReadSizes
+from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, ReleaseItem, Up
+
+LOOK_US: Final = SECOND
+"""How often whoever reads looks what time calls for."""
+
+
+class Sleeper:
+    """What one thread waits for."""
+
+    __slots__ = ("_bed", "done")
+
+    def __init__(self) -> None:
+        """It has not come yet."""
+        self.done = False
+        self._bed: threading.Lock | None = None
+
+    def finish(self) -> None:
+        """Say that it has come."""
+        self.done = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look again, if it sleeps."""
+        if self._bed is not None:
+            with contextlib.suppress(RuntimeError):  # it was woken before
+                self._bed.release()
+
+    def lie_down(self) -> bool:
+        """Prepare to sleep: from now on it can be woken. Return whether it has come, and nobody need sleep."""
+        if self._bed is None:
+            self._bed = threading.Lock()
+        self._bed.acquire(blocking=False)
+        return self.done
+
+    def sleep(self, duration_us: int) -> None:
+        """Return when woken, or after so long."""
+        assert self._bed is not None, "it lies down before"
+        self._bed.acquire(timeout=duration_us / SECOND)
+
+
+class ThreadAsked(Asked):
+    """A command of a thread."""
+
+    __slots__ = ("reply", "sleeper")
+
+    def __init__(self, item: Up, waiter: Waiter | None = None) -> None:
+        """See `Asked`."""
+        super().__init__(item, waiter)
+        self.reply: Reply | None = None
+        self.sleeper = Sleeper()
+
+    def settle(self, desk: Desk, reply: Reply) -> None:  # noqa: ARG002 - as its base has it
+        """Wake the thread."""
+        self.reply = reply
+        self.sleeper.finish()
+
+
+class ThreadChannel:
+    """The session and connection of the threads of a process."""
+
+    address = ""
+
+    def __init__(self, host: Host, dialler: Dialler, session: str) -> None:
+        """Connect on first use."""
+        self.session = session
+        self._host = host
+        self._clock = host.clock
+        self._dialler = dialler
+        self._desk = Desk(session, host.clock)
+        self._connector = Connector(self, dialler)
+        self._connection: Connection | None = None
+        self._mutex = threading.Lock()  # guards all of this, the desk and the line; held for microseconds
+        self._sending = threading.Lock()
+        self._leader = 0  # the thread that reads; 0: none
+        self._followers: list[Sleeper] = []
+        self._left: dict[str, ThreadAsked] = {}  # releases whose caller went on without an answer
+        self._error: EbbgateError | None = None  # why there was no connection last
+        self._broken_us = 0
+        self._epochs = 0  # that were used in greetings
+        self._was_connected = self._is_attached = self._is_closed = False
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the connection that there is or was last."""
+        return self._desk.epoch
+
+    # --- what callers want
+
+    def ask(self, command: Acquire, waiter: Waiter | None, until_us: int | None) -> Outcome:
+        """Carry out one command; see `ThreadPlace`."""
+        until_us = patience_until(self._clock(), until_us, self._host.patience_us(), waits=command.wait)
+        reply = self._reply(ThreadAsked(acquire_item(self._number(), command), waiter), until_us)
+        assert not isinstance(reply, AnswerItem), "that answers a question"
+        return reply
+
+    def request(self, make: Callable[[int], Up], until_us: int) -> Outcome | AnswerItem:
+        """Carry out what `make` makes of a number.
+
+        Raises:
+            ServerUnavailable, StoreUnavailable: it is not known whether it was carried out.
+        """
+        return self._reply(ThreadAsked(make(self._number())), until_us)
+
+    def wait(self, waiter: Waiter, until_us: int | None) -> None:
+        """Return when `waiter` has its outcome, or at `until_us`."""
+        sleeper = Sleeper()
+        with self._mutex:
+            waiter.notify = sleeper.finish
+            sleeper.done = waiter.outcome is not None
+        self._until(sleeper, until_us)
+
+    def forget(self, waiter: Waiter) -> None:
+        """Stop listening for what becomes of a waiter."""
+        with self._mutex:
+            self._desk.forget(waiter.lease_id)
+
+    def give_back(self, command: Release) -> None:
+        """Release a lease within 100 ms, or have the renewer see to it."""
+        if not self._was_connected:
+            return  # nothing was ever asked
+        try:
+            self.release(command, GIVE_BACK_US)
+        except EbbgateError:
+            self._host.renewer.release_later(command)
+
+    def release(self, command: Release, patience_us: int) -> None:
+        """Release a lease. Without an answer it stays asked for, after what was asked before.
+
+        Raises:
+            ServerUnavailable, StoreUnavailable: there was no answer in time.
+        """
+        asked = self._left.pop(command.id, None)
+        if asked is None:
+            asked = ThreadAsked(ReleaseItem(self._number(), command.id, command.session))
+            self._submit(asked)
+        try:
+            self._until(asked.sleeper, self._clock() + patience_us)
+        finally:
+            if asked.reply is None:
+                self._left[command.id] = asked
+        if asked.reply is None:
+            raise self._unavailable()
+        if isinstance(asked.reply, EbbgateError):
+            raise asked.reply
+
+    def sizes(self, names: tuple[str, ...]) -> Mapping[str, int]:
+        """Return the number of slots of these limits; of none where nobody answers within a second."""
+        question = ReadSizes(list(names))
+        try:
+            reply = self.request(lambda number: AskItem(number, question), self._clock() + SECOND)
+        except EbbgateError:
+            return {}
+        return msgspec.json.decode(reply.body, type=dict[str, int]) if isinstance(reply, AnswerItem) else {}
+
+    def counted_from(self, held: Held, started_us: int) -> int:
+        """Return from when a lease is counted; see `Place`."""
+        if not self._is_attached:
+            self._is_attached = True
+            self._host.attach(self.session)
+        return self._desk.counted_from(held.id, started_us)
+
+    def lost(self, ended: Ended) -> bool:
+        """Hear that a lease has ended; return whether it waited here."""
+        with self._mutex:
+            waited = ended.id in self._desk.queued
+            if waited:
+                self._desk.lost(ended)
+        return waited
+
+    # --- asking
+
+    def _number(self) -> int:
+        with self._mutex:
+            return self._desk.number()
+
+    def _submit(self, asked: ThreadAsked) -> None:
+        with self._mutex:
+            if self._is_closed:
+                raise ServerUnavailable("this client was closed", transient=False)
+            self._desk.ask(asked)
+            connected = self._connection is not None
+        if connected:
+            self._flush()
+        else:
+            self._connector.start()
+
+    def _reply(self, asked: ThreadAsked, until_us: int) -> Outcome | AnswerItem:
+        try:
+            self._submit(asked)
+            self._until(asked.sleeper, until_us)
+        finally:
+            if asked.reply is None:
+                with self._mutex:
+                    self._desk.give_up(asked)
+        reply = asked.reply
+        if reply is None:
+            raise self._unavailable()
+        if isinstance(reply, EbbgateError):
+            raise reply
+        return reply
+
+    def _unavailable(self) -> ServerUnavailable:
+        if self._connection is None and self._error is not None:
+            return ServerUnavailable(str(self._error))
+        where = ", ".join(str(address) for address in self._dialler.addresses)
+        return ServerUnavailable(f"the server at {where} does not answer")
+
+    def _flush(self) -> None:
+        """Send what all threads have queued."""
+        with self._sending:
+            with self._mutex:
+                connection = self._connection
+                if connection is None:
+                    return
+                data = self._desk.encoded(connection.line)
+            try:
+                if data:
+                    connection.send(data)
+                return
+            except OSError as error:
+                broken = error
+            except BaseException:
+                self._break(connection)  # it is not known how much was sent
+                raise
+        self._drop(connection, broken)
+
+    # --- waiting
+
+    def _until(self, sleeper: Sleeper, until_us: int | None) -> None:
+        """Return when `sleeper` is done or at `until_us`; read for all while nobody else does."""
+        me = threading.get_ident()
+        try:
+            while not sleeper.done:
+                left_us = LOOK_US if until_us is None else until_us - self._clock()
+                if left_us <= 0:
+                    return
+                left_us = min(left_us, LOOK_US)
+                with self._mutex:
+                    connection = self._connection if self._leader in {0, me} else None
+                    if connection is not None:
+                        self._leader = me
+                    elif sleeper.lie_down():
+                        return
+                    else:
+                        self._followers.append(sleeper)
+                if connection is not None:
+                    self._read(connection, left_us)
+                    continue
+                try:
+                    sleeper.sleep(left_us)
+                finally:
+                    with self._mutex:
+                        self._followers.remove(sleeper)
+        finally:
+            with self._mutex:
+                if self._leader == me:
+                    self._leader = 0
+                self._call_a_leader()
+
+    def _call_a_leader(self) -> None:
+        """Wake one follower if nobody reads: whoever leaves does this, for the call may have been meant for it."""
+        if self._leader == 0 and self._connection is not None and self._followers:
+            self._followers[0].wake()
+
+    def _read(self, connection: Connection, patience_us: int) -> None:
+        """Take in what comes, as the one that reads for all."""
+        ready = connection.is_readable(patience_us)
+        if connection is not self._connection:  # a sender found it broken
+            self._close(connection)
+            return
+        if not ready:
+            self._look(connection)
+            return
+        try:
+            data = connection.sock.recv(READ_BYTES)
+            with self._mutex:
+                self._desk.received(connection.line.receive(data))
+                answers = self._desk.has_news(connection.line)
+        except BlockingIOError:
+            return
+        except (OSError, Broken, EbbgateError) as error:
+            self._drop(connection, error)
+            return
+        except BaseException:
+            self._break(connection)  # an interrupt: half of what came may be lost
+            raise
+        if answers:
+            self._see_to_news(connection)
+
+    def _look(self, connection: Connection) -> None:
+        with self._mutex:
+            silent = self._desk.look()
+        if silent:
+            self._drop(connection, TimeoutError("the server fell silent"))
+        else:
+            self._flush()
+
+    def _see_to_news(self, connection: Connection) -> None:
+        """Do what is not about the answer to anything."""
+        desk = self._desk
+        with self._mutex:
+            ended, desk.ended = desk.ended, []
+            hurried, desk.hurried = desk.hurried, False
+            works, desk.works = desk.works, False
+        for loss in ended:
+            self._host.ended(loss)
+        if hurried:
+            self._host.hurry()
+        if works:
+            self._connector.works()
+        if desk.goodbye_seconds >= 0:
+            self._dialler.leave(connection.address, desk.goodbye_seconds)
+            self._drop(connection, ConnectionError("the server stops"))
+        elif desk.is_outdated:
+            self._drop(connection, ConnectionError("the store did not know this session"))
+        else:
+            self._flush()
+
+    # --- the connection
+
+    def hello(self) -> HelloItem | None:
+        """See `Channel`."""
+        with self._mutex:
+            if self._clock() - self._broken_us > RELEASES_US:
+                self._desk.drop_releases()
+            wanted = self._desk.is_busy() and self._connection is None and not self._is_closed
+            if not wanted:
+                return None
+            self._epochs += 1
+            return greeting(GREETING, self.session, self._epochs, "main")
+
+    def stale(self, hello: HelloItem, newest: int) -> None:  # noqa: ARG002 - there is one session
+        """See `Channel`."""
+        self._epochs = max(self._epochs, newest)
+
+    def connected(self, connection: Connection, hello: HelloItem) -> None:
+        """See `Channel`."""
+        with self._sending, self._mutex:
+            if self._is_closed:
+                connection.close()
+                return
+            self._desk.connected(hello.epoch)
+            self._desk.received(connection.early)
+            self._connection = connection
+            self._was_connected, self._is_attached, self._error = True, False, None
+        self._see_to_news(connection)
+        self._host.reconnected()
+        with self._mutex:
+            self._call_a_leader()
+
+    def not_connected(self, error: EbbgateError) -> None:
+        """See `Channel`."""
+        with self._mutex:
+            self._error = error
+            if isinstance(error, NotAuthorized) or not getattr(error, "transient", False):
+                self._desk.fail(error)
+
+    def _break(self, connection: Connection) -> None:
+        """End a connection of which it is not known what went over it."""
+        self._drop(connection, ConnectionError("interrupted"))
+
+    def _drop(self, connection: Connection, error: Exception) -> None:
+        """Give a connection up; another one is made if anybody needs it."""
+        with self._mutex:
+            if self._connection is not connection:
+                return
+            self._connection = None
+            self._broken_us = self._clock()
+            self._error = error if isinstance(error, EbbgateError) else ServerUnavailable(str(error))
+            reads = self._leader in {0, threading.get_ident()}
+            busy = self._desk.is_busy() and not self._is_closed
+        connection.shut_down()
+        if reads:
+            self._close(connection)  # else whoever reads does it, woken by its end
+        if busy:
+            self._connector.start()
+
+    def _close(self, connection: Connection) -> None:
+        with self._sending:
+            connection.close()
+
+    # --- the end
+
+    def close(self, until_us: int) -> None:
+        """Say good-bye, and tell all who wait that it is over."""
+        if self._connection is not None:
+            bye = self.session
+            with contextlib.suppress(EbbgateError):
+                self.request(lambda number: ByeItem(number, bye), until_us)
+        self._connector.stop()
+        with self._mutex:
+            self._is_closed = True
+            self._desk.close()
+        connection = self._connection
+        if connection is not None:
+            self._drop(connection, ConnectionError("closed"))
