@@ -38,7 +38,8 @@ class Hearing:
             if not futures:
                 self._futures.pop(lease_id, None)
 
-    def _wake(self, lease_id: str) -> None:
+    def wake(self, lease_id: str) -> None:
+        """Have those look again who wait for a lease."""
         for future in self._futures.get(lease_id, ()):
             if not future.done():
                 future.set_result(None)
@@ -47,13 +48,13 @@ class Hearing:
         """End all long polls: the server stops."""
         self.draining.set()
         for lease_id in list(self._futures):
-            self._wake(lease_id)
+            self.wake(lease_id)
 
     def tell(self, told: Told) -> bool:
         """See `Audience`."""
         if told.id not in self._futures:
             return False
-        self._wake(told.id)
+        self.wake(told.id)
         return True
 
     def is_mine(self, session: str) -> bool:
@@ -67,4 +68,4 @@ class Hearing:
         """See `Audience`: have everybody look again."""
         del book
         for lease_id in list(self._futures):
-            self._wake(lease_id)
+            self.wake(lease_id)

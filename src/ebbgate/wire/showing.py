@@ -1,11 +1,13 @@
 """From what a book knows to the shapes that people see."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from ebbgate.core.model import SECOND
 from ebbgate.core.views import LeaseView, LimitView
 from ebbgate.wire.shapes import HolderInfo, LeaseInfo, LimitInfo, SlotsInfo
+
+Shape = TypeVar("Shape", bound=LeaseInfo)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -36,9 +38,14 @@ def limit_info(view: LimitView) -> LimitInfo:
 
 def lease_info(view: LeaseView) -> LeaseInfo:
     """Return a lease in the shape that people see."""
+    return lease_shape(LeaseInfo, view)
+
+
+def lease_shape(shape: type[Shape], view: LeaseView, **more: object) -> Shape:
+    """Return a lease in a shape that has some `more` fields."""
     lease, session, wait = view.lease, view.session, view.wait
     was_granted = lease.at_us >= 0
-    return LeaseInfo(
+    return shape(
         id=lease.id,
         state=lease.state,
         kind=lease.kind,
@@ -63,4 +70,5 @@ def lease_info(view: LeaseView) -> LeaseInfo:
         lacks=list(wait.lacks) if wait else None,
         blocked_by=list(wait.blocked_by) if wait else None,
         estimate_seconds=wait.estimate_us / SECOND if wait and wait.estimate_us is not None else None,
+        **more,
     )

@@ -1,19 +1,86 @@
-"""The REST routes as one ASGI application."""
+"""The REST routes as one ASGI application.
 
-from litestar import Litestar, get
+The framework routes and catches; bodies are read and answers written by msgspec alone, since with the
+framework's own signatures and responses every request would cost twice as much.
+"""
+
+from typing import Final
+
+from litestar import Litestar
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
+from ebbgate.errors import EbbgateError
 from ebbgate.server.decider import Decider
 from ebbgate.server.hearing import Hearing
+from ebbgate.server.options import BODY_BYTES_MAX
+from ebbgate.server.rest import operations
+from ebbgate.server.rest.answers import Answer, json_answer
+from ebbgate.server.rest.describing import Asked, route
+from ebbgate.server.rest.events import EventRoutes
+from ebbgate.server.rest.health import HealthRoutes
+from ebbgate.server.rest.leases import LeaseRoutes
+from ebbgate.server.rest.limits import LimitRoutes
+from ebbgate.server.rest.openapi import document
+from ebbgate.server.rest.problems import tell_defect, tell_error, tell_http_error
 
-
-@get("/livez", sync_to_thread=False)
-def livez() -> dict[str, str]:
-    """Say that the server runs."""
-    return {"status": "alive"}
+LIMITS: Final = "/v1/limits"
+LIMIT: Final = "/v1/limits/{name_or_id:str}"
+LEASES: Final = "/v1/leases"
+LEASE: Final = "/v1/leases/{id:str}"
 
 
 def rest_app(decider: Decider, hearing: Hearing) -> ASGIApp:
-    """Return the application that serves every route but the stream."""
-    del decider, hearing
-    return Litestar([livez], openapi_config=None, logging_config=None)
+    """Return the application that serves every route but the stream.
+
+    Args:
+        decider: decides.
+        hearing: knows who waits with a request open, and whether the server stops.
+    """
+    app: Litestar
+    described: list[Answer] = []
+
+    async def openapi(request: Asked) -> ASGIApp:
+        """Return the document that describes all routes."""
+        del request
+        if not described:
+            described.append(json_answer(200, document(app.routes, decider.book.settings)))
+        return described[0]
+
+    app = Litestar(
+        [*_routes(decider, hearing), route("GET", "/openapi.json", openapi, operations.OPENAPI)],
+        openapi_config=None,
+        logging_config=None,
+        request_max_body_size=BODY_BYTES_MAX,
+        exception_handlers={
+            EbbgateError: tell_error,
+            HTTPException: tell_http_error,
+            Exception: tell_defect,
+        },
+    )
+    return app
+
+
+def _routes(decider: Decider, hearing: Hearing) -> list[HTTPRouteHandler]:
+    limits = LimitRoutes(decider)
+    leases = LeaseRoutes(decider, hearing)
+    health = HealthRoutes(decider, hearing)
+    return [
+        route("GET", LIMITS, limits.list, operations.LIST_LIMITS),
+        route("POST", LIMITS, limits.create, operations.CREATE_LIMIT),
+        route("GET", LIMIT, limits.read, operations.READ_LIMIT),
+        route("PUT", LIMIT, limits.replace, operations.REPLACE_LIMIT),
+        route("PATCH", LIMIT, limits.change, operations.CHANGE_LIMIT),
+        route("DELETE", LIMIT, limits.delete, operations.DELETE_LIMIT),
+        route("POST", LEASES, leases.acquire, operations.ACQUIRE),
+        route("GET", LEASES, leases.list, operations.LIST_LEASES),
+        route("POST", f"{LEASES}/renew", leases.renew, operations.RENEW),
+        route("GET", LEASE, leases.read, operations.READ_LEASE),
+        route("DELETE", LEASE, leases.release, operations.RELEASE),
+        route("POST", f"{LEASE}/revoke", leases.revoke, operations.REVOKE),
+        route("POST", "/v1/spends", leases.spend, operations.SPEND),
+        route("GET", "/v1/events", EventRoutes(decider, hearing).events, operations.EVENTS),
+        route("GET", "/livez", health.livez, operations.LIVEZ),
+        route("GET", "/readyz", health.readyz, operations.READYZ),
+    ]

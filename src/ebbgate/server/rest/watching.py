@@ -1,0 +1,282 @@
+"""What happens at the limits, gathered for those who watch: four times a second at most, made once for all.
+
+Nothing is gathered while nobody watches, nor for longer than a minute after the last one has left: that long
+a viewer whose connection broke can go on where it was.
+
+Known limit: what happens between two tellings is told by where it led to; of leases only the first are told.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from ebbgate.core import views
+from ebbgate.core.model import Lease, Slots, Stored
+from ebbgate.server.decider import Decider
+from ebbgate.wire.shapes import LimitInfo, SlotsInfo
+from ebbgate.wire.showing import instant, limit_info
+
+INTERVAL_SECONDS: Final = 0.25
+DECAY_SECONDS: Final = 1.0
+"""How often a limit is told anew of which nothing is known but that its spent slots come back."""
+
+LINGER_SECONDS: Final = 60.0
+KEPT_MAX: Final = 40
+LIMITS_MAX: Final = 500
+LEASES_MAX: Final = 200
+"""How many limits and leases one telling names; more limits come with the next, more leases are counted."""
+
+
+class LeaseEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Something became of a lease."""
+
+    id: str
+    state: Literal["waiting", "held", "ended"]
+    why: str  # it has ended
+    kind: Literal["hold", "spend"]
+    limits: list[SlotsInfo]
+    session: str
+    fencing_token: int | None
+    at: datetime
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened since the last telling."""
+
+    version: int
+    limits: list[LimitInfo]  # as they are now
+    gone: list[str]  # ids of limits that were deleted
+    leases: list[LeaseEvent]
+    leases_left_out: int  # events of leases for which there was no room
+
+
+class Viewer:
+    """One who watches, and what it has not been sent yet."""
+
+    def __init__(self, limit_id: str | None) -> None:
+        """Watch one limit, or with None all of them."""
+        self.limit_id = limit_id
+        self.waiting: deque[Change | None] = deque()  # None: everything may be different
+        self.news = asyncio.Event()
+        self.lost = False  # it does not read
+
+    def tell(self, change: Change | None) -> None:
+        """Have a change sent."""
+        if len(self.waiting) >= KEPT_MAX:
+            self.lost = True
+        else:
+            self.waiting.append(change)
+        self.news.set()
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """A lease's record as it was when it changed; the record itself goes on changing."""
+
+    id: str
+    state: Literal["waiting", "held", "ended"]
+    why: str
+    kind: Literal["hold", "spend"]
+    slots: Slots
+    session: str
+    token: int
+    at_us: int
+
+
+class Watching:
+    """Gathers what happens, and tells all viewers."""
+
+    def __init__(self, decider: Decider) -> None:
+        """Watch nothing yet."""
+        self._decider = decider
+        self._viewers: set[Viewer] = set()
+        self._until: float | None = None  # when gathering ends, once the last viewer has left
+        self._kept: deque[Change] = deque(maxlen=KEPT_MAX)
+        self._since = -1  # the version from which on everything is kept
+        self._dirty: dict[str, None] = {}  # ids of limits
+        self._decaying: dict[str, None] = {}
+        self._leases: list[_Seen] = []
+        self._left_out = 0
+        self._arrival = 0  # the last one that was told
+        self._token = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._told_at = 0.0
+        self._decayed_at = 0.0
+        decider.watchers.append(self._changed)
+
+    def __len__(self) -> int:
+        """Return how many watch."""
+        return len(self._viewers)
+
+    @property
+    def version(self) -> int:
+        """The store's version; -1: nothing is known of it."""
+        version = self._decider.engine.version
+        return version.number if version else -1
+
+    def enter(self, viewer: Viewer, last_version: int | None) -> bool:
+        """Have somebody watch.
+
+        Args:
+            viewer: who.
+            last_version: up to which it knows everything already; None: nothing.
+
+        Returns:
+            Whether it has been told all that came since then; else it needs everything.
+        """
+        if not self._viewers and not self._lingers():
+            self._begin()
+        self._until = None
+        self._viewers.add(viewer)
+        if last_version is None or not self._since <= last_version <= self.version:
+            return False
+        for change in self._kept:
+            if change.version > last_version:
+                viewer.tell(change)
+        return True
+
+    def leave(self, viewer: Viewer) -> None:
+        """Have somebody watch no more."""
+        self._viewers.discard(viewer)
+        if not self._viewers:
+            self._until = asyncio.get_running_loop().time() + LINGER_SECONDS
+
+    def _lingers(self) -> bool:
+        return self._until is not None and asyncio.get_running_loop().time() < self._until
+
+    def _begin(self) -> None:
+        book = self._decider.book
+        self._arrival, self._token = book.arrival, book.token
+        self._since = self.version
+        self._kept.clear()
+        self._dirty.clear()
+        self._decaying.clear()
+        self._leases.clear()
+        self._left_out = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- gathering
+
+    def _changed(self, changes: Sequence[Stored] | None, now_us: int) -> None:
+        """Note what was committed; see `Watcher`. It runs after every commit, so it does little."""
+        del now_us
+        if not self._viewers and self._until is None:
+            return
+        if changes is None or not (self._viewers or self._lingers()):
+            self._until = None
+            self._begin()
+            for viewer in self._viewers:
+                viewer.tell(None)
+            return
+        for stored in changes:
+            if stored.kind == "lease":
+                if isinstance(stored.record, Lease):
+                    self._lease_changed(stored.record)
+            elif stored.kind in {"limit", "meter"}:
+                self._dirty[stored.id] = None
+        if self._dirty or self._leases:
+            self._tell_at(self._told_at + INTERVAL_SECONDS)
+
+    def _lease_changed(self, lease: Lease) -> None:
+        for limit_id, _ in lease.slots:
+            self._dirty[limit_id] = None
+        match lease.state:
+            case "waiting":
+                if lease.arrival <= self._arrival:
+                    return  # asked again
+                self._arrival = lease.arrival
+                at_us = lease.since_us
+            case "held":
+                if lease.token <= self._token:
+                    return  # renewed
+                at_us = lease.at_us
+            case _:
+                at_us = lease.ended_us
+        self._token = max(self._token, lease.token)
+        if len(self._leases) >= LEASES_MAX:
+            self._left_out += 1
+            return
+        self._leases.append(
+            _Seen(
+                lease.id, lease.state, lease.why, lease.kind, lease.slots, lease.session, lease.token, at_us
+            )
+        )
+
+    # --- telling
+
+    def _tell_at(self, at: float) -> None:
+        """Tell at this time of the loop, or at an earlier one that is set already."""
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(max(at, loop.time()), self._tell)
+
+    def _tell(self) -> None:
+        self._timer = None
+        if not (self._viewers or self._lingers()):
+            return
+        now = self._told_at = asyncio.get_running_loop().time()
+        if now >= self._decayed_at + DECAY_SECONDS:
+            self._decayed_at = now
+            self._dirty.update(self._decaying)
+            self._decaying.clear()
+        if self._dirty or self._leases:
+            change = self._gather(self.version)
+            self._kept.append(change)
+            if len(self._kept) == KEPT_MAX:
+                self._since = self._kept[0].version
+            for viewer in self._viewers:
+                viewer.tell(change)
+        if self._dirty:
+            self._tell_at(now + INTERVAL_SECONDS)
+        elif self._decaying:
+            self._tell_at(self._decayed_at + DECAY_SECONDS)
+
+    def _gather(self, version: int) -> Change:
+        book, now_us = self._decider.book, self._decider.store.clock()
+        limits, gone = [], []
+        for limit_id in list(self._dirty)[:LIMITS_MAX]:
+            del self._dirty[limit_id]
+            live = book.lives.get(limit_id)
+            if live is None:
+                gone.append(limit_id)
+                continue
+            view = views.limit_view(live, now_us)
+            limits.append(limit_info(view))
+            if view.spent > 0:
+                self._decaying[limit_id] = None
+        leases = [self._lease_event(seen) for seen in self._leases]
+        left_out = self._left_out
+        self._leases.clear()
+        self._left_out = 0
+        return Change(version=version, limits=limits, gone=gone, leases=leases, leases_left_out=left_out)
+
+    def _lease_event(self, seen: _Seen) -> LeaseEvent:
+        lives = self._decider.book.lives
+        return LeaseEvent(
+            id=seen.id,
+            state=seen.state,
+            why=seen.why,
+            kind=seen.kind,
+            limits=[SlotsInfo(lives[id_].limit.name, slots) for id_, slots in seen.slots if id_ in lives],
+            session=seen.session,
+            fencing_token=seen.token if seen.token >= 0 else None,
+            at=instant(seen.at_us),
+        )
+
+
+def narrowed(change: Change, limit_id: str, name: str) -> Change | None:
+    """Return what of a change is about one limit, None if nothing is."""
+    limits = [limit for limit in change.limits if limit.id == limit_id]
+    gone = [entry for entry in change.gone if entry == limit_id]
+    leases = [event for event in change.leases if any(limit.name == name for limit in event.limits)]
+    if not (limits or gone or leases):
+        return None
+    return Change(version=change.version, limits=limits, gone=gone, leases=leases, leases_left_out=0)
