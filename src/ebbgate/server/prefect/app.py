@@ -120,7 +120,7 @@ class PrefectApi:
         if path in self._paths:
             return NOT_ALLOWED
         other = path.removesuffix("/") if path.endswith("/") else f"{path}/"
-        if other in self._paths:
+        if other in self._paths or (not name and head.rpartition("/")[0] == LIMITS):
             location = request.scope["path"].removesuffix(path) + other
             return Answer(307, b"", ((b"location", quote(location).encode()),))
         return NOT_FOUND

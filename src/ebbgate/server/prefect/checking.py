@@ -57,29 +57,36 @@ def body_of(data: bytes) -> Any:  # noqa: ANN401 - whatever was sent
     except (UnicodeDecodeError, RecursionError):
         pass
     wrong = complaint("json_invalid", ("body", at), "JSON decode error", {}, error=why)
-    raise AnsweredError(invalid([wrong], None))
+    raise AnsweredError(invalid([wrong], data.decode(errors="replace")))
 
 
 class Fields:
     """The fields of one body; what is wrong with them is collected and told at once, by `check`."""
 
-    def __init__(self, body: object, *, is_model: bool = False) -> None:
+    def __init__(self, body: object, *arguments: str) -> None:
         """Look at a body.
 
         Args:
             body: as it was sent; None: none.
-            is_model: the body is one thing, and not several arguments: one complaint if it is no object.
+            arguments: the names of its fields if each is a value of its own, so that null is as if it was not
+                sent; none: the body is one thing, in which null is a value.
+
+        Raises:
+            AnsweredError: it is nothing that has fields.
         """
         self._sent = body
+        self._is_model = not arguments
         self._wrong: list[dict[str, object]] = []
         self._body: dict[str, Any] = body if isinstance(body, dict) else {}
-        if is_model and not isinstance(body, dict):
-            if body is None:
-                self._complain(_missing(), "", None)
-            else:
-                text = "Input should be a valid dictionary or object to extract fields from"
-                self._complain(_WrongError("model_attributes_type", text), "", body)
-            self.check()
+        if isinstance(body, dict) or (body is None and arguments):
+            return
+        for name in arguments:
+            self._complain(_missing(), name, None)
+        if not arguments and body is None:
+            self._complain(_missing(), "", None)
+        elif not arguments:
+            self._complain(_no_object(), "", body)
+        self.check()
 
     def __contains__(self, name: str) -> bool:
         """Tell whether a field was sent."""
@@ -130,15 +137,23 @@ class Fields:
         return self._read(name, read, REQUIRED, 0)
 
     def number(
-        self, name: str, default: object = REQUIRED, *, low: float | None = None, high: float | None = None
+        self,
+        name: str,
+        default: object = REQUIRED,
+        *,
+        low: float = 0.0,
+        high: float = math.inf,
+        is_above: bool = False,
     ) -> float:
-        """Return a number."""
+        """Return a number from `low` to `high`, or one above `low`."""
 
         def read(got: object) -> float:
             number = _number(got)
-            if low is not None and not number >= low:
+            if is_above and number <= low:
+                raise _WrongError("greater_than", f"Input should be greater than {low:g}", gt=low)
+            if number < low:
                 raise _too_small(low)
-            if high is not None and not number <= high:
+            if number > high:
                 text = f"Input should be less than or equal to {high:g}"
                 raise _WrongError("less_than_equal", text, le=high)
             return number
@@ -183,8 +198,7 @@ class Fields:
         if got is None:
             return ""
         if not isinstance(got, dict):
-            text = "Input should be a valid dictionary or object to extract fields from"
-            self._complain(_WrongError("model_attributes_type", text), name, got)
+            self._complain(_no_object(), name, got)
             return ""
         inner = Fields(got)
         inner._wrong, inner._place = self._wrong, (*self._place, name)
@@ -194,22 +208,17 @@ class Fields:
         inner.allow(("type", "id"))
         return f"{kind}:{holder_id}"
 
-    def refuse_above(self, name: str, bound: int) -> None:
-        """Complain that a number is not above a bound."""
-        text = f"Input should be greater than {bound}"
-        self._complain(_WrongError("greater_than", text, gt=bound), name, self._body[name])
-
     # ---
 
     _place: tuple[str | int, ...] = ("body",)
 
     def _read(self, name: str, read: Callable[[Any], T], default: object, fallback: T) -> T:
-        if name not in self._body:
+        got = self._body.get(name)
+        if name not in self._body or (got is None and not self._is_model):
             if default is not REQUIRED:
                 return default  # type: ignore[return-value]  # of the type that `read` returns, or None
-            self._complain(_missing(), name, self._body if self._place != ("body",) or self._body else None)
+            self._complain(_missing(), name, self._body if self._is_model else None)
             return fallback
-        got = self._body[name]
         try:
             return read(got)
         except _WrongError as wrong:
@@ -221,8 +230,8 @@ class Fields:
         self._wrong.append(complaint(wrong.kind, where, wrong.msg, got, **wrong.ctx))
 
 
-def id_in_path(name: str, text: str) -> str:
-    """Return the id in an address.
+def id_in_path(name: str, text: str, body: object) -> str:
+    """Return the id in an address; `body` came with it.
 
     Raises:
         AnsweredError: it is none.
@@ -231,7 +240,7 @@ def id_in_path(name: str, text: str) -> str:
         return uuid_of(text)
     except _WrongError as wrong:
         told = complaint(wrong.kind, ("path", name), wrong.msg, text, **wrong.ctx)
-        raise AnsweredError(invalid([told], None)) from None
+        raise AnsweredError(invalid([told], body)) from None
 
 
 def uuid_of(got: object) -> str:
@@ -240,9 +249,24 @@ def uuid_of(got: object) -> str:
         raise _WrongError("uuid_type", "UUID input should be a string, bytes or UUID object")
     try:
         return str(UUID(got))
-    except ValueError as error:
-        text = str(error)
+    except ValueError:
+        text = _why_no_uuid(got)
         raise _WrongError("uuid_parsing", f"Input should be a valid UUID, {text}", error=text) from None
+
+
+def _why_no_uuid(text: str) -> str:
+    for index, character in enumerate(text):
+        if character not in "0123456789abcdefABCDEF-":
+            return f"invalid character: found `{character}` at {index}"
+    groups = text.split("-")
+    if len(groups) == 1:
+        return f"invalid length: expected length 32 for simple format, found {len(text)}"
+    if len(groups) != 5:
+        return f"invalid group count: expected 5, found {len(groups)}"
+    for number, (group, expected) in enumerate(zip(groups, (8, 4, 4, 4, 12), strict=True)):
+        if len(group) != expected:
+            return f"invalid group length in group {number}: expected {expected}, found {len(group)}"
+    return "badly formed hexadecimal UUID string"
 
 
 def _whole(got: object) -> int:
@@ -321,6 +345,11 @@ def _none_of(choices: tuple[str, ...]) -> _WrongError:
 
 def _missing() -> _WrongError:
     return _WrongError("missing", "Field required")
+
+
+def _no_object() -> _WrongError:
+    text = "Input should be a valid dictionary or object to extract fields from"
+    return _WrongError("model_attributes_type", text)
 
 
 def _no_text() -> _WrongError:

@@ -59,7 +59,7 @@ class Leases:
 
     async def increment_with_lease(self, request: Request) -> Answer:
         """Take slots under a lease."""
-        fields = Fields(request.json())
+        fields = Fields(request.json(), "slots", "names", "mode", "lease_duration", "holder")
         slots = fields.positive("slots")
         names = fields.names("names")
         mode = _mode(fields)
@@ -82,7 +82,7 @@ class Leases:
 
     async def increment(self, request: Request) -> Answer:
         """Spend slots, or take some without a lease."""
-        fields = Fields(request.json())
+        fields = Fields(request.json(), "slots", "names", "mode", "create_if_missing")
         slots = fields.positive("slots")
         names = fields.names("names")
         spend = _mode(fields) == "rate_limit"
@@ -166,8 +166,9 @@ class Leases:
 
     async def renew(self, request: Request, lease_id: str) -> Answer:
         """Restart the countdown of a lease."""
-        lease_id = id_in_path("lease_id", lease_id)
-        fields = Fields(request.json())
+        body = request.json()
+        lease_id = id_in_path("lease_id", lease_id, body)
+        fields = Fields(body, "lease_duration")
         duration = fields.number("lease_duration", DURATION_SECONDS, low=LEAST_SECONDS, high=MOST_SECONDS)
         fields.check()
         session = session_of(request.key)
@@ -187,7 +188,7 @@ class Leases:
 
     async def decrement_with_lease(self, request: Request) -> Answer:
         """End a lease; one that is over stays so."""
-        fields = Fields(request.json())
+        fields = Fields(request.json(), "lease_id")
         lease_id = fields.uuid("lease_id")
         fields.check()
         session = session_of(request.key)
@@ -196,13 +197,10 @@ class Leases:
 
     async def decrement(self, request: Request) -> Answer:
         """Give slots back that were taken without a lease; what was spent comes back by itself."""
-        fields = Fields(request.json())
+        fields = Fields(request.json(), "slots", "names", "occupancy_seconds", "create_if_missing")
         slots = fields.positive("slots")
         names = fields.names("names")
-        if not fields.is_null("occupancy_seconds"):
-            occupied = fields.number("occupancy_seconds", 1.0)
-            if occupied <= 0:
-                fields.refuse_above("occupancy_seconds", 0)
+        fields.number("occupancy_seconds", None, is_above=True)
         fields.check()
         lives = self._find(names)
         session = session_of(request.key)

@@ -51,13 +51,13 @@ class Limits:
     async def create(self, request: Request) -> Answer:
         """Create a limit."""
         body = request.json()
-        fields = Fields(body, is_model=True)
+        fields = Fields(body)
         active = fields.flag("active", True)
         name = fields.name("name")
         limit = fields.whole("limit", least=0)
         active_slots = fields.whole("active_slots", 0, least=0)
         denied_slots = fields.whole("denied_slots", 0, least=0)
-        decay = fields.number("slot_decay_per_second", 0.0, low=0)
+        decay = fields.number("slot_decay_per_second", 0.0)
         fields.allow(_FIELDS)
         fields.check()
         command = PutLimit(
@@ -92,8 +92,8 @@ class Limits:
 
     async def filter(self, request: Request) -> Answer:
         """List limits, by name; there is nothing to filter by."""
-        fields = Fields(request.json())
-        limit = LISTED_MAX if fields.is_null("limit") else fields.whole("limit", LISTED_MAX)
+        fields = Fields(request.json(), "limit", "offset")
+        limit = fields.whole("limit", LISTED_MAX)
         offset = fields.whole("offset", 0, least=0)
         fields.check()
         if limit < 0:
@@ -111,7 +111,7 @@ class Limits:
     async def update(self, request: Request, id_or_name: str) -> Answer:
         """Change the fields that were sent."""
         body = request.json()
-        fields = Fields(body, is_model=True)
+        fields = Fields(body)
         active = None if fields.is_null("active") else fields.flag("active", None)
         name = None if fields.is_null("name") else fields.name("name", None)
         limit = None if fields.is_null("limit") else fields.whole("limit", None, least=0)
@@ -120,7 +120,7 @@ class Limits:
             fields.whole("denied_slots", None, least=0)
         decay: float | None = None
         if not fields.is_null("slot_decay_per_second"):
-            decay = fields.number("slot_decay_per_second", None, low=0)
+            decay = fields.number("slot_decay_per_second", None)
         fields.allow(_FIELDS)
         fields.check()
         before = self._read(id_or_name)
