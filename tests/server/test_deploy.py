@@ -18,12 +18,18 @@ from ebbgate.cli import serve as command
 from ebbgate.server.options import Options
 from tests.cli.support import COMMAND
 from tests.server.asking import KEY_TEXT
+from tests.server.certificates import make_certificates
 from tests.server.processes import environment_of, started
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 UNIT = (DEPLOY / "ebbgate.service").read_text()
 IMAGE = (DEPLOY / "Dockerfile").read_text()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def variables() -> set[str]:

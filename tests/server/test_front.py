@@ -238,7 +238,7 @@ async def test_basic_is_for_the_prefect_compatible_routes_alone(guarded: Server)
         ] == "ci"
         assert (await ask(guarded.url, "/v1/limits", header)).status == 401
         assert (await ask(guarded.url, "/apiary", header)).status == 401
-    assert (await ask(guarded.url, "/api/health", BEARER)).json()["key"] == "ci"
+    assert (await ask(guarded.url, "/api/admin/version", BEARER)).json()["key"] == "ci"
 
 
 @pytest.mark.asyncio

@@ -31,6 +31,7 @@ from ebbgate.server.options import Options
 from ebbgate.server.serving import running, without_password
 from ebbgate.server.sockets import bind, close_all
 from tests.server.asking import KEY_TEXT, KEYS, Probe, Wire, ask, told
+from tests.server.certificates import make_certificates
 from tests.server.processes import refused, started
 
 
@@ -49,6 +50,11 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 # --- in this process

@@ -38,7 +38,9 @@ KEY: Final = "ebbgate.key"
 WAITS: Final = "ebbgate.waits"
 """Set in a scope by a route whose answer takes as long as its caller wants."""
 
-HEALTH_PATHS: Final = frozenset({"/livez", "/readyz"})
+HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/api/health", "/api/ready"})
+"""What tells whether the server is well; of these Prefect's clients know the last two."""
+
 UI_PATHS: Final[frozenset[str]] = frozenset()
 """What a browser loads before anybody can have given it a key. Nothing in there may be secret."""
 
