@@ -74,6 +74,10 @@ _Recovery = Annotated[
 _Shortest = Annotated[
     float, _option("EBBGATE_LEASE_DURATION_MIN", "Seconds: the shortest lease that is allowed.")
 ]
+_Prefect = Annotated[
+    float,
+    _option("EBBGATE_PREFECT_WAIT", "Seconds that a client of Prefect's is held open before it asks again."),
+]
 _Drain = Annotated[float, _option("EBBGATE_DRAIN_SECONDS", "Seconds for requests to finish after SIGTERM.")]
 _Connections = Annotated[
     int, _option("EBBGATE_CONNECTIONS_MAX", "How many streams may be open at once."), Whole
@@ -98,6 +102,7 @@ def serve(  # noqa: PLR0913 - one for each option
     away_grace: _Away = 10.0,
     recovery_grace: _Recovery = 30.0,
     lease_duration_min: _Shortest = 60.0,
+    prefect_wait: _Prefect = 10.0,
     drain_seconds: _Drain = 10.0,
     connections_max: _Connections = 10_000,
     log_level: _LogLevel = "info",
@@ -126,6 +131,7 @@ def serve(  # noqa: PLR0913 - one for each option
         away_grace_seconds=away_grace,
         recovery_grace_seconds=recovery_grace,
         lease_duration_min_seconds=lease_duration_min,
+        prefect_wait_seconds=prefect_wait,
         drain_seconds=drain_seconds,
         connections_max=connections_max,
         log_level=log_level,

@@ -41,6 +41,7 @@ class Options:
     away_grace_seconds: float = 10.0
     recovery_grace_seconds: float = 30.0
     lease_duration_min_seconds: float = 60.0
+    prefect_wait_seconds: float = 10.0
     drain_seconds: float = 10.0
     connections_max: int = 10_000
     log_level: LogLevel = "info"
@@ -50,6 +51,7 @@ class Options:
         _check_range("away-grace", self.away_grace_seconds, 0, 3_600)
         _check_range("recovery-grace", self.recovery_grace_seconds, 0, 3_600)
         _check_range("lease-duration-min", self.lease_duration_min_seconds, 0.1, 86_400)
+        _check_range("prefect-wait", self.prefect_wait_seconds, 0, 50)
         _check_range("drain-seconds", self.drain_seconds, 0, 3_600)
         _check_range("connections-max", self.connections_max, 1, 1_000_000)
         for name in self.allowed_hosts:

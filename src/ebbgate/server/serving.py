@@ -321,4 +321,5 @@ def _service(options: Options) -> Service:
         settings=Settings(lease_duration_min_us=round(options.lease_duration_min_seconds * SECOND)),
         away_grace_seconds=options.away_grace_seconds,
         recovery_grace_seconds=options.recovery_grace_seconds,
+        prefect_wait_seconds=options.prefect_wait_seconds,
     )
