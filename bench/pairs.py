@@ -14,24 +14,43 @@ BURST = 20
 """So many pairs between two looks at the clock."""
 
 
+def outcome(count: int, begun: float, before: Waited, used_s: float) -> Result:
+    """Return what so many pairs since then say.
+
+    Args:
+        count: how many.
+        begun: when, by the monotonic clock.
+        before: the state of this thread then.
+        used_s: what this process had used of a processor then; what a pair takes of it is the number that a
+            busy machine changes least.
+    """
+    spent_s, used_s = time.monotonic() - begun, time.process_time() - used_s
+    return {
+        "count": count,
+        "rate": count / spent_s,
+        "waited": before.share_since(),
+        "used_us": 1e6 * used_s / max(count, 1),
+    }
+
+
 def counted(pair: Callable[[], object], task: Task, start: Start) -> Result:
     """Do pairs in one thread, and count."""
     for _ in range(task.get("warm_up", WARM_UP)):
         pair()
     begun = start()
-    until, before, count = begun + task["seconds"], Waited.now(), 0
-    while (now := time.monotonic()) < until:
+    until, before, used_s, count = begun + task["seconds"], Waited.now(), time.process_time(), 0
+    while time.monotonic() < until:
         for _ in range(task.get("burst", BURST)):
             pair()
             count += 1
-    return {"rate": count / (now - begun), "waited": before.share_since()}
+    return outcome(count, begun, before, used_s)
 
 
 async def counted_in_tasks(pair: Callable[[], Awaitable[object]], task: Task, start: Start) -> Result:
     """Do pairs in so many asyncio tasks as the task says, all at once, and count."""
     tasks, burst = task.get("tasks", 1), task.get("burst", BURST)
     warm_up = range(-(-task.get("warm_up", WARM_UP) // tasks))
-    count, before, until = 0, Waited.now(), 0.0
+    count, until = 0, 0.0
 
     async def warm() -> None:
         for _ in warm_up:
@@ -46,9 +65,9 @@ async def counted_in_tasks(pair: Callable[[], Awaitable[object]], task: Task, st
 
     await asyncio.gather(*(warm() for _ in range(tasks)))
     count, begun = 0, start()
-    until, before = begun + task["seconds"], Waited.now()
+    until, before, used_s = begun + task["seconds"], Waited.now(), time.process_time()
     await asyncio.gather(*(worker() for _ in range(tasks)))
-    return {"rate": count / (time.monotonic() - begun), "waited": before.share_since()}
+    return outcome(count, begun, before, used_s)
 
 
 def run_loop(main: Coroutine[Any, Any, Result], task: Task) -> Result:

@@ -3,8 +3,7 @@
 
 local ids = {}
 local threads = {}
-local acquire = wrk.format("POST", "/v1/leases", { ["Content-Type"] = "application/json" },
-    '{"limits":[{"name":"a","slots":1}],"lease_duration_seconds":300}')
+local acquire
 
 granted, released, refused = 0, 0, 0
 
@@ -12,10 +11,17 @@ function setup(thread)
     threads[#threads + 1] = thread
 end
 
+function init(args)
+    wrk.init(args) -- it sets the Host
+    wrk.headers["Content-Type"] = "application/json"
+    acquire = wrk.format("POST", "/v1/leases", nil,
+        '{"limits":[{"name":"a","slots":1}],"lease_duration_seconds":300}')
+end
+
 function request()
     local id = table.remove(ids)
     if id then
-        return wrk.format("DELETE", "/v1/leases/" .. id, {}, "")
+        return wrk.format("DELETE", "/v1/leases/" .. id)
     end
     return acquire
 end

@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 
 from bench.background import HOST
 from bench.crew import Result, Start, Task
-from bench.pairs import run_loop
+from bench.pairs import outcome, run_loop
 from bench.report import Waited
 from ebbgate.core.model import SECOND
 from ebbgate.wire import stream
@@ -78,9 +78,9 @@ def pairs(task: Task, start: Start) -> Result:
         async with RawClient(task["port"]) as client:
             await client.fill("a", 1)
             begun = start()
-            before, until, done = Waited.now(), begun + task["seconds"], 0
+            before, until, done, used_s = Waited.now(), begun + task["seconds"], 0, time.process_time()
             await client.send([client.acquire("a") for _ in range(task["tasks"])])
-            while (now := time.monotonic()) < until:
+            while time.monotonic() < until:
                 items = await client.hear()
                 said: list[stream.Up] = []
                 for item in items:
@@ -90,7 +90,7 @@ def pairs(task: Task, start: Start) -> Result:
                         said.append(client.acquire("a"))
                         done += 1
                 await client.send(said)
-            return {"rate": done / (now - begun), "waited": before.share_since()}
+            return outcome(done, begun, before, used_s)
 
     return run_loop(main(), task)
 

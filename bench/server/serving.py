@@ -38,7 +38,7 @@ def serving(kept: str, durability: Durability = "full") -> Iterator[Server]:
     command = [str(PROGRAM), "serve", "--store", kept, "--port", str(port)]
     command += ["--durability", durability]
     begun = time.monotonic()
-    with background(command, partial(answers, port, "/livez"), environment=with_byte_code()) as process:
+    with background(command, partial(answers, port, "/readyz"), environment=with_byte_code()) as process:
         yield Server(port, process.pid, time.monotonic() - begun)
 
 

@@ -5,9 +5,11 @@ ebbgate and Redis take turns, so that a slow spell of the machine meets both.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from statistics import median
 
+from bench.background import processor_seconds
 from bench.crew import Result, Start, Task, crew
-from bench.pairs import pairs_async, pairs_sync, waiting
+from bench.pairs import WARM_UP, pairs_async, pairs_sync, waiting
 from bench.peers import redis
 from bench.report import Line, NotHereError, Options, Remark, Target, at_least, sync_ms
 from bench.server import raw
@@ -49,9 +51,9 @@ def _many_tasks(
     task = {**TASKS, "seconds": seconds, "uvloop": loop == "uvloop"}
     rows: dict[str, list[Result]] = {"full": [], "normal": [], "raw": [], "redis": []}
     for _ in range(options.repeats):
-        rows["full"] += crew(pairs_async, [task], full.url)
-        rows["normal"] += crew(pairs_async, [task], normal.url)
-        rows["raw"] += crew(raw.pairs, [{**task, "port": full.port}])
+        rows["full"].append(_through(full, pairs_async, [task]))
+        rows["normal"].append(_through(normal, pairs_async, [task]))
+        rows["raw"].append(_through(full, raw.pairs, [{**task, "port": full.port, "warm_up": 0}]))
         if port:
             rows["redis"] += redis.packages().crew(redis.pairs_async, [{**task, "port": port}])
     what = f"64 tasks on {loop}"
@@ -77,29 +79,37 @@ def _sync(
     rows: dict[str, list[Result]] = {"full": [], "normal": [], "redis": []}
     for _ in range(options.repeats):
         for durability, server in servers.items():
-            rows[durability].append(_together(crew, pairs_sync, tasks, server.url))
+            rows[durability].append(_through(server, pairs_sync, tasks))
         if port:
-            rows["redis"].append(_together(redis.packages().crew, redis.pairs_sync, tasks))
+            rows["redis"].append(_together(redis.packages().crew(redis.pairs_sync, tasks)))
     for durability, target in targets.items():
         yield _line(f"{what}, {durability.upper()}, pairs", rows[durability], target)
     if port:
         yield _line(f"{what}, Redis with Lua, redis-py, pairs", rows["redis"])
 
 
-def _together(
-    run_all: Callable[..., list[Result]],
-    function: Callable[[Task, Start], Result],
-    tasks: Sequence[Task],
-    *more: str,
-) -> Result:
-    """Return what the processes of one crew did as if they were one."""
-    results = run_all(function, tasks, *more)
+def _through(server: Server, function: Callable[[Task, Start], Result], tasks: Sequence[Task]) -> Result:
+    """Return what the processes of one crew did as if they were one, and what it took of the server."""
+    before_s = processor_seconds(server.pid)
+    together = _together(crew(function, tasks, server.url))
+    used_s = processor_seconds(server.pid) - before_s
+    number = together["count"] + sum(task.get("warm_up", WARM_UP) for task in tasks)
+    return {**together, "server_us": 1e6 * used_s / number}
+
+
+def _together(results: Sequence[Result]) -> Result:
+    number = len(results)
     return {
+        "count": sum(r["count"] for r in results),
         "rate": sum(r["rate"] for r in results),
-        "waited": sum(r["waited"] for r in results) / len(results),
+        "waited": sum(r["waited"] for r in results) / number,
+        "used_us": sum(r["used_us"] for r in results) / number,
     }
 
 
 def _line(what: str, results: Sequence[Result], target: Target | None = None, note: str = "") -> Line:
-    said = "; ".join(part for part in (note, waiting(results)) if part)
+    used = f"processor for a pair: client {median(r['used_us'] for r in results):.0f} us"
+    if "server_us" in results[0]:
+        used += f", server {median(r['server_us'] for r in results):.0f} us"
+    said = "; ".join(part for part in (note, used, waiting(results)) if part)
     return Line(what, [result["rate"] for result in results], "/s", target, note=said)
