@@ -11,8 +11,7 @@ function setup(thread)
     threads[#threads + 1] = thread
 end
 
-function init(args)
-    wrk.init(args) -- it sets the Host
+function init(args) -- the Host is known only now
     wrk.headers["Content-Type"] = "application/json"
     acquire = wrk.format("POST", "/v1/leases", nil,
         '{"limits":[{"name":"a","slots":1}],"lease_duration_seconds":300}')
