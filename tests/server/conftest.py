@@ -1,41 +1,69 @@
-"""What several tests of the server need."""
+"""What the tests of the server's streams share."""
 
 import shutil
-import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.server.streaming import ServerProcess, StreamServer, Talker
 
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for localhost, another one, and their keys."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("certificates")
-    for name in ("one", "two"):
-        subprocess.run(
-            [
-                openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-                "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem",
-            ],
-            check=True, capture_output=True,
-        )  # fmt: skip
-    subprocess.run(
-        [
-            openssl,
-            "ec",
-            "-aes256",
-            "-passout",
-            "pass:x",
-            "-in",
-            folder / "one.key",
-            "-out",
-            folder / "locked.key",
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return folder
+Serve = Callable[..., StreamServer]
+Launch = Callable[..., ServerProcess]
+Talk = Callable[..., Talker]
+
+
+@pytest.fixture
+def store_url() -> Iterator[str]:
+    """Return the address of an empty file, in a folder whose name is short enough for sockets beside it."""
+    folder = Path(tempfile.mkdtemp(prefix="eg"))
+    yield f"sqlite:///{folder / 'x.db'}"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def serve(store_url: str) -> Iterator[Serve]:
+    """Return what starts servers on that file in this process."""
+    servers: list[StreamServer] = []
+
+    def start(**options: Any) -> StreamServer:  # noqa: ANN401 - as `Core` has them
+        server = StreamServer(store_url, **options)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def launch(store_url: str) -> Iterator[Launch]:
+    """Return what starts servers on that file as processes of their own."""
+    servers: list[ServerProcess] = []
+
+    def start(**options: Any) -> ServerProcess:  # noqa: ANN401 - as `Core` has them
+        server = ServerProcess(store_url, **options)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.kill()
+
+
+@pytest.fixture
+def talk() -> Iterator[Talk]:
+    """Return what connects to a port; all connections are closed in the end."""
+    talkers: list[Talker] = []
+
+    def connect(port: int, *arguments: Any, **named: Any) -> Talker:  # noqa: ANN401 - as `Talker` has them
+        talker = Talker(port, *arguments, **named)
+        talkers.append(talker)
+        return talker
+
+    yield connect
+    for talker in talkers:
+        talker.sock.close()

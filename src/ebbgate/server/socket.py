@@ -9,6 +9,7 @@ What one client may cost the others is bounded: the work of one turn of the loop
 
 import asyncio
 import logging
+import socket
 import time
 from typing import Any, Final, Protocol
 
@@ -22,6 +23,9 @@ UNREAD_MAX: Final = 8 << 20
 
 UNREAD_SECONDS: Final = 30.0
 """How long a client may leave unread what fills its buffers."""
+
+SILENT_SECONDS: Final = 25
+"""How long what was written may stay unconfirmed by the client's kernel; it asks by itself only when idle."""
 
 LINGER_SECONDS: Final = 2.0
 """How long a client that is sent away may take to take notice, before its connection is cut."""
@@ -66,6 +70,14 @@ class StreamSocket(WebSocketsSansIOProtocol):
     _rest = b""  # what has arrived and was not looked at yet
     _is_planned = False  # somebody will look at it
     _unread_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Have the kernel notice a client that fell silent though something is under way to it."""
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
+        if option is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
+            connection.setsockopt(socket.IPPROTO_TCP, option, SILENT_SECONDS * 1000)
 
     def handle_connect(self, event: Any) -> None:  # noqa: ANN401 - as uvicorn has it
         """Offer this socket to whom the connection is for."""
