@@ -260,7 +260,7 @@ def _why_no_uuid(text: str) -> str:
             return f"invalid character: found `{character}` at {index}"
     groups = text.split("-")
     if len(groups) == 1:
-        return f"invalid length: expected length 32 for simple format, found {len(text)}"
+        return f"invalid length: found {len(text)}"
     if len(groups) != 5:
         return f"invalid group count: expected 5, found {len(groups)}"
     for number, (group, expected) in enumerate(zip(groups, (8, 4, 4, 4, 12), strict=True)):

@@ -1,0 +1,1 @@
+"""Prefect's own clients, and a server of Prefect's, against ebbgate."""
