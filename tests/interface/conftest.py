@@ -1,22 +1,36 @@
 """Every test of what users touch runs on every gate."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from ebbgate import Client
 from ebbgate.client import blocks
 from ebbgate.client.connect import close_gate, gate_for
+from ebbgate.client.embedded.opening import embedded
 from ebbgate.core.model import SECOND, Settings
+from tests.serving import ServedInThread, served
 
 SHORT = Settings(lease_duration_min_us=SECOND // 2)
 """Leases as short as tests need them; everything else as it is."""
 
+_servers: Final[dict[str, ServedInThread]] = {}
 
-@pytest.fixture(params=["memory", "sqlite"])
+
+@pytest.fixture(params=["memory", "sqlite", "server"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Return the address of an empty store, which is also the default one."""
+    if request.param == "server":
+        with served(f"sqlite:///{tmp_path / 'limits.db'}", socket=False) as server:
+            _servers[server.url] = server
+            monkeypatch.setenv("EBBGATE_URL", server.url)
+            blocks.forget_warnings()
+            yield server.url
+            close_gate(server.url)
+            del _servers[server.url]
+        return
     address = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'limits.db'}"
     monkeypatch.setenv("EBBGATE_URL", address)
     close_gate(address)
@@ -24,6 +38,19 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     blocks.forget_warnings()
     yield address
     close_gate(address)
+
+
+@pytest.fixture
+def commits(client: Client) -> Callable[[], int]:
+    """Return what counts the commits of the store."""
+
+    def count() -> int:
+        server = _servers.get(client.url)
+        version = server.engine_version() if server else embedded(client).engine.version
+        assert version is not None
+        return version.number
+
+    return count
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import threading
 from typing import Final, Protocol
 
 from ebbgate.client.remote.dialling import Connection, Dialler, Stale
-from ebbgate.errors import EbbgateError, InternalError, NotAuthorized, ServerUnavailable
+from ebbgate.errors import EbbgateError, InternalError, ServerUnavailable
 from ebbgate.wire.stream import HelloItem
 
 _log: Final = logging.getLogger("ebbgate")
@@ -19,7 +19,7 @@ PAUSE_MAX_SECONDS: Final = 0.5
 """After a long absence of the server, its clients are back within this and half of it again."""
 
 
-class Channel(Protocol):
+class Connectable(Protocol):
     """What is connected."""
 
     def hello(self) -> HelloItem | None:
@@ -38,7 +38,7 @@ class Channel(Protocol):
 class Connector:
     """Connects one channel."""
 
-    def __init__(self, channel: Channel, dialler: Dialler) -> None:
+    def __init__(self, channel: Connectable, dialler: Dialler) -> None:
         """Do nothing before `start`."""
         self._channel = channel
         self._dialler = dialler
@@ -98,7 +98,7 @@ class Connector:
                     connection = self._dialler.dial(address, hello)
                 except Stale as stale:
                     self._channel.stale(hello, stale.newest)
-                except (ServerUnavailable, NotAuthorized) as error:
+                except EbbgateError as error:
                     self._channel.not_connected(error)
                 else:
                     if self._over.is_set():

@@ -7,22 +7,16 @@ place in the queue asks what became of it. That is safe: commands are idempotent
 from collections.abc import Callable
 from typing import Final
 
+from ebbgate.client.remote.items import again
 from ebbgate.client.remote.line import Line, Message
 from ebbgate.client.remote.offset import Offset
 from ebbgate.client.waiting import Heard, Waiter
 from ebbgate.core.commands import (
-    Acquire,
-    Command,
-    DeleteLimit,
     Done,
     Ended,
     Held,
     Outcome,
-    PutLimit,
     Refused,
-    Release,
-    Renew,
-    Revoke,
 )
 from ebbgate.core.model import SECOND
 from ebbgate.errors import EbbgateError, InvalidRequest, NotAuthorized, ServerUnavailable
@@ -36,11 +30,9 @@ from ebbgate.wire.stream import (
     GoodbyeItem,
     HeldItem,
     HurryItem,
-    PutItem,
     RefusedItem,
     ReleaseItem,
     RenewItem,
-    RevokeItem,
     Up,
     WaitingItem,
     error_of,
@@ -224,7 +216,7 @@ class Desk:
                 lease_id
             )  # to the end of the line of who asks next
             item = entry[1]
-            self.ask(AskedAgain(_numbered(item, self.number())))
+            self.ask(AskedAgain(again(self.number(), item)))
 
     def look(self) -> bool:
         """Do what time calls for; return whether the connection is to be given up, for it is silent."""
@@ -374,44 +366,3 @@ class Desk:
 def deadline_us(from_us: int, duration_us: int) -> int:
     """Return until when a client believes in a lease that is counted from `from_us`; see `Lease`."""
     return from_us + duration_us - duration_us // 100 - SECOND // 10
-
-
-def _numbered(item: AcquireItem, number: int) -> AcquireItem:
-    return AcquireItem(
-        number, item.id, item.slots, item.duration_us, item.spend, item.wait, item.strict, item.priority,
-        item.labels,
-    )  # fmt: skip
-
-
-def acquire_item(number: int, command: Acquire) -> AcquireItem:
-    """Return the item that carries an acquisition."""
-    return AcquireItem(
-        number, command.id, command.slots, command.duration_us, command.spend, command.wait, command.strict,
-        command.priority, command.labels,
-    )  # fmt: skip
-
-
-def item_of(number: int, command: Command) -> Up:
-    """Return the item that carries a command.
-
-    Raises:
-        TypeError: none carries it.
-    """
-    match command:
-        case Acquire():
-            return acquire_item(number, command)
-        case Release():
-            return ReleaseItem(number, command.id, command.session)
-        case Renew():
-            return RenewItem(number, command.id, command.session, command.duration_us, command.retake)
-        case Revoke():
-            return RevokeItem(number, command.id)
-        case PutLimit():
-            return PutItem(
-                number, command.request_id, command.mode, command.target, command.new_id, command.name,
-                command.limit, command.slot_decay_per_second, command.active, command.description,
-            )  # fmt: skip
-        case DeleteLimit():
-            return DeleteItem(number, command.target, command.force)
-        case _:
-            raise TypeError(f"no client says {type(command).__name__}")

@@ -16,8 +16,8 @@ import msgspec
 from ebbgate import settings
 from ebbgate.client.ids import new_id
 from ebbgate.client.remote.addresses import addresses_of
-from ebbgate.client.remote.desk import item_of
 from ebbgate.client.remote.dialling import Dialler
+from ebbgate.client.remote.items import check, checked, item_of
 from ebbgate.client.remote.loop_channel import LoopChannel
 from ebbgate.client.remote.renewal_line import RenewalLine
 from ebbgate.client.remote.thread_channel import ThreadChannel
@@ -161,6 +161,7 @@ class RemoteGate:
         """Carry out commands that are about limits, or about leases by an operator's word; see `Gate`."""
         outcomes: list[Outcome] = []
         for command in commands:
+            check(command)
             reply = self._carry_out(functools.partial(_item, command))
             assert not isinstance(reply, AnswerItem), "that answers a question"
             outcomes.append(reply)
@@ -182,7 +183,7 @@ class RemoteGate:
         until_us = self.clock() + self.patience_us()
         while True:
             try:
-                return self.threads.request(make, until_us)
+                return self.threads.request(lambda number: checked(make(number)), until_us)
             except ServerUnavailable as error:
                 if not error.transient or self.clock() + RETRY_US >= until_us:
                     raise

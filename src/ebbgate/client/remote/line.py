@@ -20,7 +20,7 @@ from websockets.protocol import State
 from websockets.uri import WebSocketURI
 
 from ebbgate.client.remote.addresses import Address
-from ebbgate.errors import EbbgateError, InvalidRequest, NotAuthorized, ServerUnavailable
+from ebbgate.errors import EbbgateError, InternalError, InvalidRequest, NotAuthorized, ServerUnavailable
 from ebbgate.wire.stream import ITEMS_MAX, MESSAGE_BYTES_MAX, PATH, Down, Up, decode_down, encode_up
 
 RECEIVED_MAX: Final = 16 << 20
@@ -31,6 +31,9 @@ TOGETHER_MAX: Final = min(1_000, ITEMS_MAX)
 
 Message = tuple[int, list[Down]]
 """The store's time when it was sent, and its items."""
+
+BAD_MESSAGE: Final = 4400
+"""The code with which a server closes a connection that it cannot read; the same would happen again."""
 
 _PASSING: Final = frozenset({408, 425, 429})
 """Answers to the upgrade that may be others in a moment, beside all from 500 on."""
@@ -143,6 +146,7 @@ class Line:
         Raises:
             Broken: the connection is over.
             NotAuthorized: the server refused the API key.
+            InternalError: it could not read what this client said.
             ServerUnavailable: no such server is there.
         """
         if not data:
@@ -207,6 +211,8 @@ class Line:
         if protocol.state is State.CONNECTING:
             return
         closing = protocol.close_rcvd
+        if closing is not None and closing.code == BAD_MESSAGE:
+            raise InternalError(f"the server does not understand this client: {closing.reason}")
         why = f"the server closed the connection: {closing}" if closing else "the connection failed"
         raise Broken(why) from protocol.parser_exc
 

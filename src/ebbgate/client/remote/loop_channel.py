@@ -13,22 +13,22 @@ from typing import Final
 
 import msgspec
 
+from ebbgate.client.remote.channel import Channel, is_final
 from ebbgate.client.remote.connecting import Connector
-from ebbgate.client.remote.desk import Asked, Desk, Reply, acquire_item
+from ebbgate.client.remote.desk import Asked, Desk, Reply
 from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler
 from ebbgate.client.remote.host import (
     GIVE_BACK_US,
-    GREETING,
     RELEASES_US,
     Host,
-    greeting,
     patience_until,
 )
+from ebbgate.client.remote.items import acquire_item
 from ebbgate.client.remote.line import Broken
 from ebbgate.client.waiting import Waiter
-from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Release
+from ebbgate.core.commands import Acquire, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
-from ebbgate.errors import EbbgateError, NotAuthorized, ServerUnavailable
+from ebbgate.errors import EbbgateError, ServerUnavailable
 from ebbgate.wire.questions import ReadSizes
 from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, ReleaseItem, Up
 
@@ -55,36 +55,20 @@ class LoopAsked(Asked):
             self.future.set_result(reply)
 
 
-class LoopChannel:
+class LoopChannel(Channel):
     """The session and connection of one event loop. Used on its thread only, where nothing else is said."""
-
-    address = ""
 
     def __init__(self, host: Host, dialler: Dialler, session: str, loop: asyncio.AbstractEventLoop) -> None:
         """Connect on first use."""
-        self.session = session
+        super().__init__(host, dialler, session)
         self.loop = loop
         self._thread = threading.get_ident()
-        self._host = host
-        self._clock = host.clock
-        self._dialler = dialler
-        self._desk = Desk(session, host.clock)
         self._connector = Connector(self, dialler)
-        self._connection: Connection | None = None
         self._is_flushing = False  # at the end of this turn of the loop
         self._unsent = b""  # what the socket did not take yet
         self._timer: asyncio.TimerHandle | None = None
         self._leaving: deque[LoopAsked] = deque()  # releases whose blocks wait for the answer
-        self._error: EbbgateError | None = None  # why there was no connection last
-        self._broken_us = 0
-        self._epochs = 0  # that were used in greetings
-        self._was_connected = self._is_attached = self._is_closed = False
         self._is_arriving = False  # a connection was made, and the loop was told
-
-    @property
-    def epoch(self) -> int:
-        """The epoch of the connection that there is or was last."""
-        return self._desk.epoch
 
     # --- what callers want
 
@@ -168,13 +152,6 @@ class LoopChannel:
             timer.cancel()
         return msgspec.json.decode(reply.body, type=dict[str, int]) if isinstance(reply, AnswerItem) else {}
 
-    def counted_from(self, held: Held, started_us: int) -> int:
-        """Return from when a lease is counted; see `Place`."""
-        if not self._is_attached:
-            self._is_attached = True
-            self._host.attach(self.session)
-        return self._desk.counted_from(held.id, started_us)
-
     def lost(self, ended: Ended) -> bool:
         """Hear, on any thread, that a lease has ended; return whether it waited here."""
         if ended.id not in self._desk.queued:
@@ -210,12 +187,6 @@ class LoopChannel:
         if isinstance(reply, EbbgateError):
             raise reply
         return reply
-
-    def _unavailable(self) -> ServerUnavailable:
-        if self._connection is None and self._error is not None:
-            return ServerUnavailable(str(self._error))
-        where = ", ".join(str(address) for address in self._dialler.addresses)
-        return ServerUnavailable(f"the server at {where} does not answer")
 
     def _flush(self) -> None:
         """Send what was asked in this turn of the loop."""
@@ -264,6 +235,8 @@ class LoopChannel:
         try:
             desk.received(connection.line.receive(data))
         except (Broken, EbbgateError) as error:
+            if isinstance(error, EbbgateError):
+                self._fail(error)
             self._drop(connection, error)
             return
         if desk.has_news(connection.line):
@@ -323,7 +296,7 @@ class LoopChannel:
     # --- the connection
 
     def hello(self) -> HelloItem | None:
-        """See `Channel`."""
+        """See `Connectable`."""
         wanted = (
             self._desk.is_busy()
             and self._connection is None
@@ -331,15 +304,10 @@ class LoopChannel:
         )
         if not wanted:
             return None
-        self._epochs += 1
-        return greeting(GREETING, self.session, self._epochs, "main")
-
-    def stale(self, hello: HelloItem, newest: int) -> None:  # noqa: ARG002 - there is one session
-        """See `Channel`."""
-        self._epochs = max(self._epochs, newest)
+        return self._greeting()
 
     def connected(self, connection: Connection, hello: HelloItem) -> None:
-        """See `Channel`."""
+        """See `Connectable`."""
         self._is_arriving = True
         try:
             self.loop.call_soon_threadsafe(self._take_over, connection, hello.epoch)
@@ -363,13 +331,13 @@ class LoopChannel:
             self._timer = self.loop.call_later(LOOK_US / SECOND, self._look)
 
     def not_connected(self, error: EbbgateError) -> None:
-        """See `Channel`."""
+        """See `Connectable`."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(self._fail, error)
 
     def _fail(self, error: EbbgateError) -> None:
-        self._error = error
-        if isinstance(error, NotAuthorized) or not getattr(error, "transient", False):
+        self._note(error)
+        if is_final(error):
             self._desk.fail(error)
 
     def _drop(self, connection: Connection, error: Exception) -> None:
@@ -378,7 +346,7 @@ class LoopChannel:
             return
         self._connection = None
         self._broken_us = self._clock()
-        self._error = error if isinstance(error, EbbgateError) else ServerUnavailable(str(error))
+        self._note(error)
         self.loop.remove_reader(connection.fileno())
         self.loop.remove_writer(connection.fileno())
         self._unsent = b""

@@ -14,9 +14,9 @@ from typing import Final, Protocol
 
 from ebbgate.client.lease import Lease
 from ebbgate.client.remote.connecting import Connector
-from ebbgate.client.remote.desk import item_of
 from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler, Stale, refusal_of
 from ebbgate.client.remote.host import GIVE_BACK_US, GREETING, greeting
+from ebbgate.client.remote.items import item_of
 from ebbgate.client.remote.line import Broken
 from ebbgate.core.commands import Command, Done, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
@@ -323,24 +323,24 @@ class RenewalLine:
     # --- making it
 
     def hello(self) -> HelloItem | None:
-        """See `Channel`."""
+        """See `Connectable`."""
         session = next(iter(self._held_sessions()), None)
         if session is None or self._arrived is not None or self._connection is not None:
             return None
         return self._greeting(GREETING, session)
 
     def stale(self, hello: HelloItem, newest: int) -> None:
-        """See `Channel`."""
+        """See `Connectable`."""
         self._newest[hello.session] = newest
 
     def connected(self, connection: Connection, hello: HelloItem) -> None:
-        """See `Channel`."""
+        """See `Connectable`."""
         with self._guard:
             self._arrived = (connection, hello)
         self.interrupt()
 
     def not_connected(self, error: EbbgateError) -> None:
-        """See `Channel`."""
+        """See `Connectable`."""
         level = logging.WARNING if isinstance(error, NotAuthorized) else logging.DEBUG
         _log.log(level, "the renewer has no connection: %s", error)
 

@@ -12,22 +12,22 @@ from typing import Final
 
 import msgspec
 
+from ebbgate.client.remote.channel import Channel, is_final
 from ebbgate.client.remote.connecting import Connector
-from ebbgate.client.remote.desk import Asked, Desk, Reply, acquire_item
+from ebbgate.client.remote.desk import Asked, Desk, Reply
 from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler
 from ebbgate.client.remote.host import (
     GIVE_BACK_US,
-    GREETING,
     RELEASES_US,
     Host,
-    greeting,
     patience_until,
 )
+from ebbgate.client.remote.items import acquire_item
 from ebbgate.client.remote.line import Broken
 from ebbgate.client.waiting import Waiter
-from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Release
+from ebbgate.core.commands import Acquire, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
-from ebbgate.errors import EbbgateError, NotAuthorized, ServerUnavailable
+from ebbgate.errors import EbbgateError, ServerUnavailable
 from ebbgate.wire.questions import ReadSizes
 from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, ReleaseItem, Up
 
@@ -86,34 +86,18 @@ class ThreadAsked(Asked):
         self.sleeper.finish()
 
 
-class ThreadChannel:
+class ThreadChannel(Channel):
     """The session and connection of the threads of a process."""
-
-    address = ""
 
     def __init__(self, host: Host, dialler: Dialler, session: str) -> None:
         """Connect on first use."""
-        self.session = session
-        self._host = host
-        self._clock = host.clock
-        self._dialler = dialler
-        self._desk = Desk(session, host.clock)
+        super().__init__(host, dialler, session)
         self._connector = Connector(self, dialler)
-        self._connection: Connection | None = None
         self._mutex = threading.Lock()  # guards all of this, the desk and the line; held for microseconds
         self._sending = threading.Lock()
         self._leader = 0  # the thread that reads; 0: none
         self._followers: list[Sleeper] = []
         self._left: dict[str, ThreadAsked] = {}  # releases whose caller went on without an answer
-        self._error: EbbgateError | None = None  # why there was no connection last
-        self._broken_us = 0
-        self._epochs = 0  # that were used in greetings
-        self._was_connected = self._is_attached = self._is_closed = False
-
-    @property
-    def epoch(self) -> int:
-        """The epoch of the connection that there is or was last."""
-        return self._desk.epoch
 
     # --- what callers want
 
@@ -183,13 +167,6 @@ class ThreadChannel:
             return {}
         return msgspec.json.decode(reply.body, type=dict[str, int]) if isinstance(reply, AnswerItem) else {}
 
-    def counted_from(self, held: Held, started_us: int) -> int:
-        """Return from when a lease is counted; see `Place`."""
-        if not self._is_attached:
-            self._is_attached = True
-            self._host.attach(self.session)
-        return self._desk.counted_from(held.id, started_us)
-
     def lost(self, ended: Ended) -> bool:
         """Hear that a lease has ended; return whether it waited here."""
         with self._mutex:
@@ -229,12 +206,6 @@ class ThreadChannel:
         if isinstance(reply, EbbgateError):
             raise reply
         return reply
-
-    def _unavailable(self) -> ServerUnavailable:
-        if self._connection is None and self._error is not None:
-            return ServerUnavailable(str(self._error))
-        where = ", ".join(str(address) for address in self._dialler.addresses)
-        return ServerUnavailable(f"the server at {where} does not answer")
 
     def _flush(self) -> None:
         """Send what all threads have queued."""
@@ -310,6 +281,8 @@ class ThreadChannel:
         except BlockingIOError:
             return
         except (OSError, Broken, EbbgateError) as error:
+            if isinstance(error, EbbgateError):
+                self.not_connected(error)
             self._drop(connection, error)
             return
         except BaseException:
@@ -350,22 +323,17 @@ class ThreadChannel:
     # --- the connection
 
     def hello(self) -> HelloItem | None:
-        """See `Channel`."""
+        """See `Connectable`."""
         with self._mutex:
             if self._clock() - self._broken_us > RELEASES_US:
                 self._desk.drop_releases()
             wanted = self._desk.is_busy() and self._connection is None and not self._is_closed
             if not wanted:
                 return None
-            self._epochs += 1
-            return greeting(GREETING, self.session, self._epochs, "main")
-
-    def stale(self, hello: HelloItem, newest: int) -> None:  # noqa: ARG002 - there is one session
-        """See `Channel`."""
-        self._epochs = max(self._epochs, newest)
+            return self._greeting()
 
     def connected(self, connection: Connection, hello: HelloItem) -> None:
-        """See `Channel`."""
+        """See `Connectable`."""
         with self._sending, self._mutex:
             if self._is_closed:
                 connection.close()
@@ -380,10 +348,10 @@ class ThreadChannel:
             self._call_a_leader()
 
     def not_connected(self, error: EbbgateError) -> None:
-        """See `Channel`."""
+        """See `Connectable`."""
         with self._mutex:
             self._error = error
-            if isinstance(error, NotAuthorized) or not getattr(error, "transient", False):
+            if is_final(error):
                 self._desk.fail(error)
 
     def _break(self, connection: Connection) -> None:
@@ -397,7 +365,7 @@ class ThreadChannel:
                 return
             self._connection = None
             self._broken_us = self._clock()
-            self._error = error if isinstance(error, EbbgateError) else ServerUnavailable(str(error))
+            self._note(error)
             reads = self._leader in {0, threading.get_ident()}
             busy = self._desk.is_busy() and not self._is_closed
         connection.shut_down()

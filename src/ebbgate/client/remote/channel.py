@@ -1,0 +1,64 @@
+"""What the channel of the threads and those of event loops have in common."""
+
+from ebbgate.client.remote.desk import Desk
+from ebbgate.client.remote.dialling import Connection, Dialler
+from ebbgate.client.remote.host import GREETING, Host, greeting
+from ebbgate.core.commands import Held
+from ebbgate.errors import EbbgateError, ServerUnavailable
+from ebbgate.wire.stream import HelloItem
+
+
+class Channel:
+    """A session of its own, and the connection that it has, or will have again."""
+
+    address = ""  # the server knows where its clients are
+
+    def __init__(self, host: Host, dialler: Dialler, session: str) -> None:
+        """Connect on first use."""
+        self.session = session
+        self._host = host
+        self._clock = host.clock
+        self._dialler = dialler
+        self._desk = Desk(session, host.clock)
+        self._connection: Connection | None = None
+        self._error: EbbgateError | None = None  # why there was no connection last
+        self._broken_us = host.clock()  # since when there has been none
+        self._epochs = 0  # that were used in greetings
+        self._was_connected = False
+        self._is_attached = False  # whether the renewer was told of this connection
+        self._is_closed = False
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the connection that there is or was last."""
+        return self._desk.epoch
+
+    def counted_from(self, held: Held, started_us: int) -> int:
+        """Return from when a lease is counted; see `Place`."""
+        if not self._is_attached:
+            self._is_attached = True
+            self._host.attach(self.session)
+        return self._desk.counted_from(held.id, started_us)
+
+    def stale(self, hello: HelloItem, newest: int) -> None:  # noqa: ARG002 - there is one session
+        """See `Connectable`."""
+        self._epochs = max(self._epochs, newest)
+
+    def _greeting(self) -> HelloItem:
+        self._epochs += 1
+        return greeting(GREETING, self.session, self._epochs, "main")
+
+    def _note(self, error: Exception) -> None:
+        """Keep in mind why there is no connection, for those who will get no answer."""
+        self._error = error if isinstance(error, EbbgateError) else ServerUnavailable(str(error))
+
+    def _unavailable(self) -> ServerUnavailable:
+        if self._connection is None and self._error is not None:
+            return ServerUnavailable(str(self._error))
+        where = ", ".join(str(address) for address in self._dialler.addresses)
+        return ServerUnavailable(f"the server at {where} does not answer")
+
+
+def is_final(error: EbbgateError) -> bool:
+    """Tell whether an error will not pass by itself."""
+    return not getattr(error, "transient", False)
