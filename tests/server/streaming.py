@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -188,10 +189,21 @@ class Talker:
     """One connection, on a plain socket; it greets if it is given a session."""
 
     def __init__(
-        self, port: int, session: str = "", epoch: int = 1, *, role: Role = "main", key: str = ""
+        self,
+        port: int,
+        session: str = "",
+        epoch: int = 1,
+        *,
+        role: Role = "main",
+        key: str = "",
+        buffer: int = 0,
     ) -> None:
-        """Connect."""
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
+        """Connect; the kernel keeps `buffer` bytes that were not read."""
+        self.sock = socket.socket()
+        if buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.sock.settimeout(PATIENCE_SECONDS)
+        self.sock.connect(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.protocol = ClientProtocol(parse_uri(f"ws://127.0.0.1:{port}{PATH}"), max_size=None)
         request = self.protocol.connect()
@@ -254,10 +266,8 @@ class Talker:
                 self.items.extend(items)
             elif isinstance(event, Frame) and event.opcode is Opcode.PONG:
                 self.pongs += 1
-        try:
+        with suppress(OSError):  # it is over; what was read counts
             self._flush()
-        except OSError:
-            pass  # it is over; what was read counts
         if not data:
             assert self.protocol.close_code is not None
             raise Closed(self.protocol.close_code, self.protocol.close_reason or "")
@@ -441,10 +451,8 @@ class Wire:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for end in self._ends:
-            try:
+            with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             end.close()
         for thread in self._threads:
             thread.join(10)

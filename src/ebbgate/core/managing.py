@@ -1,14 +1,13 @@
 """Create, change and delete limits: what that means for those who hold, wait and have spent."""
 
 from dataclasses import replace
-from unicodedata import normalize
 from uuid import UUID
 
 from ebbgate.core import decay
 from ebbgate.core.commands import DeleteLimit, Done, Outcome, PutLimit, Refused
 from ebbgate.core.leasing import impossible
 from ebbgate.core.ledger import Ledger
-from ebbgate.core.limits import check_description, check_name, check_slots, is_uuid, near_miss
+from ebbgate.core.limits import check_description, check_name, check_slots, is_uuid, near_miss, normal
 from ebbgate.core.live import Live
 from ebbgate.core.model import Lease, Limit, ManagementRequest
 from ebbgate.errors import InvalidLimit
@@ -21,7 +20,7 @@ def find(ledger: Ledger, name_or_id: str) -> Live | None:
     """Return the limit of this name or id."""
     if is_uuid(name_or_id):
         return ledger.lives.get(str(UUID(name_or_id)))
-    return ledger.names.get(normalize("NFC", name_or_id))
+    return ledger.names.get(normal(name_or_id))
 
 
 def not_found(ledger: Ledger, name: str) -> Refused:

@@ -203,6 +203,7 @@ class StreamSocket(WebSocketsSansIOProtocol):
         """End what broke the rules of WebSockets; it was told why."""
         self._is_deaf = True
         if self.close_sent or self.conn.close_sent is None:
+            self.transport.close()
             return
         self.close_sent = True
         code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
