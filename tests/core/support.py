@@ -12,6 +12,7 @@ from ebbgate.core.commands import (
     Acquire,
     Away,
     Command,
+    CoolDown,
     DeleteLimit,
     Held,
     Hello,
@@ -304,8 +305,8 @@ class Dice:
         choose = self.r.choices(
             (self.acquire, self.release, self.put, self.renew, self.hello, self.away, self.delete,
              self.revoke,
-             self.tick, self.again),
-            (40, 22, 7, 4, 2, 1, 1, 2, 6, 3),
+             self.tick, self.again, self.cool_down),
+            (40, 22, 7, 4, 2, 1, 1, 2, 6, 3, 2),
         )[0]  # fmt: skip
         return choose(world)
 
@@ -376,6 +377,10 @@ class Dice:
 
     def tick(self, world: World) -> Command:
         return Tick(self.r.random() < 0.9)
+
+    def cool_down(self, world: World) -> Command:
+        seconds = self.r.choice((0, 0, 1, 5, 40, 90))
+        return CoolDown(self.r.choice(world.names() or ["x"]), seconds * SECOND, "busy")
 
     def delete(self, world: World) -> Command:
         return DeleteLimit(self.r.choice(world.names() or ["x"]), force=self.r.random() < 0.7)

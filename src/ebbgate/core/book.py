@@ -15,6 +15,7 @@ from ebbgate.core.commands import (
     Acquire,
     Away,
     Command,
+    CoolDown,
     DeleteLimit,
     Hello,
     Outcome,
@@ -106,8 +107,10 @@ class Book(Ledger):
                 return leasing.revoke(self, command)
             case PutLimit():
                 return managing.put_limit(self, command)
-            case DeleteLimit():  # pragma: no branch - there are no others
+            case DeleteLimit():
                 return managing.delete_limit(self, command)
+            case CoolDown():  # pragma: no branch - there are no others
+                return managing.cool_down(self, command)
 
     def rollback(self) -> None:
         """Undo the last decision: it was not committed."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from ebbgate.core.limits import LIMIT_MAX, check_name
-from ebbgate.core.model import Remembers, Slots, Why
+from ebbgate.core.model import COOL_MAX_US, SECOND, Remembers, Slots, Why
 from ebbgate.errors import InvalidRequest
 
 PRIORITY_MAX: Final = 1_000_000
@@ -196,6 +196,27 @@ class DeleteLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class CoolDown:
+    """Let nobody in for a while, whatever room there is; who waits keeps its place."""
+
+    target: str  # name or id of a limit
+    duration_us: int  # a cool-down that lasts longer already stays; 0 ends it now
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense."""
+        if not 0 <= self.duration_us <= COOL_MAX_US:
+            raise InvalidRequest(
+                f"a limit cools down for 0 to {COOL_MAX_US // SECOND:,} seconds, got {self.duration_us / SECOND:g}"
+            )
+        why: object = self.why
+        if not isinstance(why, str) or len(why) > LABEL_LENGTH_MAX:
+            raise InvalidRequest(
+                f"the reason is text of at most {LABEL_LENGTH_MAX} characters, got {self.why!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed: carry out what is due."""
 
@@ -203,7 +224,7 @@ class Tick:
     until_us: int = FOR_EVER_US  # nor what came due after this instant: the decider may have stalled since
 
 
-Command = Hello | Away | Acquire | Renew | Release | Revoke | PutLimit | DeleteLimit | Tick
+Command = Hello | Away | Acquire | Renew | Release | Revoke | PutLimit | DeleteLimit | CoolDown | Tick
 
 
 class Held(NamedTuple):

@@ -26,7 +26,7 @@ def parks_and_claims(
     gathers = lacking[0] if len(lacking) == 1 else None
     if head.keeps:
         for live in lacking:
-            if live.limit.limit == 0:
+            if live.is_closed(now_us):
                 return (live,), ()
         needs = {live.limit.id: (live, slots) for live, slots in group.needs}
         order = [needs[limit_id] for limit_id in head.keeps]
@@ -35,10 +35,10 @@ def parks_and_claims(
         gathers = order[secured][0]
     if gathers is not None:
         # Room that is not there now may come back by decay, unseen; hence a claim on every metered limit.
-        if gathers.meter is not None or gathers.visible(key, now_us) > 0:
+        if gathers.timed or gathers.visible(key, now_us) > 0:
             claims.append((gathers, ALL))
         return (gathers,), tuple(claims)
     for live in lacking:
-        if live.meter is None and live.visible(key, now_us) <= 0:
+        if not live.timed and live.visible(key, now_us) <= 0:
             return (live,), ()
     return tuple(lacking), ()

@@ -30,13 +30,16 @@ class Live:
     """A limit in use: its definition, what is held and spent of it, and who is interested in its room."""
 
     __slots__ = (
-        "claimants", "claims", "due_us", "endings", "endings_unasked", "gaining", "groups", "handed", "handed_us",
-        "held", "holders", "limit", "lines", "lines_unasked", "meter", "parked", "unmarked", "waiting", "wants",
+        "claimants", "claims", "cool_until_us", "due_us", "endings", "endings_unasked", "gaining", "groups",
+        "handed", "handed_us", "held", "holders", "limit", "lines", "lines_unasked", "meter", "parked", "timed",
+        "unmarked", "waiting", "wants",
     )  # fmt: skip
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
         self.meter: Meter | None = None
+        self.cool_until_us = limit.cool_until_us
+        self.timed = limit.cool_until_us >= 0  # whether time alone may bring it room
         self.held = 0  # slots
         self.holders: dict[int, Lease] = {}  # by arrival number
         self.waiting = 0  # leases
@@ -61,6 +64,8 @@ class Live:
         if not self.limit.active:
             return ALL
         room = self.limit.limit - self.held
+        if self.cool_until_us > now_us:
+            return min(room, 0)
         return room if self.meter is None else room - spent_slots(self.meter, now_us)
 
     def visible(self, key: Key, now_us: int) -> int:
@@ -75,12 +80,25 @@ class Live:
             room -= claim[1]
         return room
 
-    def room_at(self, slots: int) -> int:
-        """Return when decay alone will have freed `slots`, if nothing else changes; -1: never."""
+    def define(self, limit: Limit, meter: Meter | None) -> None:
+        """Set what the limit is, and what of it is spent."""
+        self.limit, self.meter = limit, meter
+        self.cool_until_us = limit.cool_until_us
+        self.timed = meter is not None or limit.cool_until_us >= 0
+
+    def is_closed(self, now_us: int) -> bool:
+        """Tell whether nobody at all is let in, though the limit is enforced."""
+        return not self.limit.limit or self.cool_until_us > now_us
+
+    def room_at(self, slots: int, now_us: int) -> int:
+        """Return when time alone will have freed `slots`, if nothing else changes; -1: never."""
         spent_max = self.limit.limit - self.held - slots
-        if self.meter is None or spent_max < 0 or not self.limit.active:
+        if spent_max < 0 or not self.limit.active:
             return -1
-        return when_spent_is(self.meter, spent_max)
+        cool_us = self.cool_until_us if self.cool_until_us > now_us else -1
+        if self.meter is None:
+            return cool_us
+        return max(when_spent_is(self.meter, spent_max), cool_us)
 
     # --- for those who look on
 

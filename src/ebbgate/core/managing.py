@@ -4,7 +4,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from ebbgate.core import decay
-from ebbgate.core.commands import DeleteLimit, Done, Outcome, PutLimit, Refused
+from ebbgate.core.commands import CoolDown, DeleteLimit, Done, Outcome, PutLimit, Refused
 from ebbgate.core.leasing import impossible
 from ebbgate.core.ledger import Ledger
 from ebbgate.core.limits import check_description, check_name, check_slots, is_uuid, near_miss, normal
@@ -83,6 +83,8 @@ def _changed(ledger: Ledger, live: Live | None, command: PutLimit) -> Limit:
         check_description(description),
         before.created_us if before else ledger.now_us,
         max(ledger.now_us, before.updated_us + 1) if before else ledger.now_us,  # every edit shows
+        before.cool_until_us if before else -1,
+        before.cool_why if before else "",
     )
 
 
@@ -97,6 +99,22 @@ def _change(ledger: Ledger, live: Live, limit: Limit) -> None:
         refused = impossible(needs, spend=lease.kind == "spend")
         if refused is not None:
             ledger.refuse(lease, refused)
+
+
+def cool_down(ledger: Ledger, command: CoolDown) -> Outcome:
+    """Close a limit for a while, or open it again; who holds slots keeps them, who waits its place."""
+    live = find(ledger, command.target)
+    if live is None:
+        return not_found(ledger, command.target)
+    limit = live.limit
+    if command.duration_us:
+        until_us = ledger.now_us + command.duration_us
+        if until_us <= limit.cool_until_us:
+            return Done(limit.id)  # somebody has asked for longer
+        ledger.put_limit(limit.id, replace(limit, cool_until_us=until_us, cool_why=command.why))
+    elif limit.cool_until_us > ledger.now_us:
+        ledger.put_limit(limit.id, replace(limit, cool_until_us=-1, cool_why=""))
+    return Done(limit.id)
 
 
 def delete_limit(ledger: Ledger, command: DeleteLimit) -> Outcome:

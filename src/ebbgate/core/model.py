@@ -27,6 +27,9 @@ FETCH_US: Final = 10 * SECOND
 LATENESS_CREDIT_US: Final = 5_000
 """The most of a machine's lateness in granting a waiting spend that is credited."""
 
+COOL_MAX_US: Final = 86_400 * SECOND
+"""How long a limit may cool down at most."""
+
 State = Literal["waiting", "held", "ended"]
 Why = Literal["", "released", "expired", "revoked", "cancelled", "refused", "lost_holder", "spent"]
 Kind = Literal["hold", "spend"]
@@ -70,6 +73,8 @@ class Limit:
     description: str
     created_us: int
     updated_us: int
+    cool_until_us: int = -1  # until then nobody is let in; in the past or -1: it is not cooling down
+    cool_why: str = ""  # as whoever asked for that put it
 
 
 class Meter(NamedTuple):

@@ -149,14 +149,14 @@ class Queue:
 
     def reconsider(self, live: Live) -> None:
         """A limit is another than before: look at everybody who wants it."""
-        if live.meter is not None:
+        if live.timed:
             self._metered[live] = None
         for group in live.groups:
             self.touch(group)
 
     def gained(self, live: Live) -> None:
         """A limit has more room than before, for everybody or for later waiters."""
-        if live.meter is not None:
+        if live.timed:
             self._metered[live] = None
         if live.parked and not live.gaining:
             live.gaining = True
@@ -164,7 +164,7 @@ class Queue:
 
     def shrunk(self, live: Live) -> None:
         """A limit has less room than before: claims of those that need it may fall."""
-        if live.meter is not None:
+        if live.timed:
             self._metered[live] = None
         for group in live.claimants:
             self.touch(group)
@@ -196,7 +196,10 @@ class Queue:
             due_us, _, live = heapq.heappop(self._dues)
             if live.due_us == due_us:
                 live.due_us = -1
-                self.gained(live)
+                if live.cool_until_us == due_us:
+                    self.reconsider(live)  # what is kept while a limit is closed is another matter
+                else:
+                    self.gained(live)
         while self._patience_dues and self._patience_dues[0][0] <= now_us:
             _, _, group, arrival = heapq.heappop(self._patience_dues)
             if group.waiters and group.waiters[0].arrival == arrival:
@@ -320,7 +323,7 @@ class Queue:
             for live in parks:
                 insort(live.parked, (key, group), key=lambda entry: entry[0])
                 _count(live.wants, wanted[live], 1)
-                if live.meter is not None:
+                if live.timed:
                     self._metered[live] = None
         if group.claims != claims or (claims and group.key != key):
             self._claim(group, key, claims)
@@ -360,22 +363,25 @@ class Queue:
                 live.groups.pop(group, None)
 
     def _set_due(self, live: Live, now_us: int) -> None:
-        """Find out when decay alone will have made room for somebody who is parked at `live`."""
-        live.due_us = -1
-        if not live.parked:
-            return
-        room = live.room(now_us)
-        if live.claims and live.claims[0][1] != ALL:
-            target = room + 1  # what is claimed makes the others' need uncertain: look at every slot
-        else:
-            target = min((slots for slots in live.wants if slots > room), default=0)
-        live.due_us = live.room_at(target) if target > 0 else -1
+        """Find out when time alone will have made room for somebody who is parked at `live`."""
+        live.due_us = self._due_of(live, now_us) if live.parked else -1
         if live.due_us >= 0:
             self._serial += 1
             heapq.heappush(self._dues, (live.due_us, self._serial, live))
             if len(self._dues) > 64 + 4 * len(self.lives):
                 self._dues = [entry for entry in self._dues if entry[2].due_us == entry[0]]
                 heapq.heapify(self._dues)
+
+    @staticmethod
+    def _due_of(live: Live, now_us: int) -> int:
+        if live.cool_until_us > now_us:
+            return live.cool_until_us
+        room = live.room(now_us)
+        if live.claims and live.claims[0][1] != ALL:
+            target = room + 1  # what is claimed makes the others' need uncertain: look at every slot
+        else:
+            target = min((slots for slots in live.wants if slots > room), default=0)
+        return live.room_at(target, now_us) if target > 0 else -1
 
     def _push(self, key: Key, group: Group, source: Live | None) -> None:
         self._serial += 1

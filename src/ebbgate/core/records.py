@@ -177,7 +177,7 @@ class Records:
                 live.holders[lease.arrival] = lease
                 if live.endings is not None:
                     live.ends_at(lease)
-                if live.claimants or live.meter is not None:
+                if live.claimants or live.timed:
                     self.queue.shrunk(live)
             self._holding += 1
             self.expect(lease)
@@ -196,7 +196,7 @@ class Records:
                 del live.holders[lease.arrival]
                 if live.endings is not None:
                     live.ends_no_more(lease)
-                if live.parked or live.meter is not None:
+                if live.parked or live.timed:
                     self.queue.gained(live)
             self._holding -= 1
         elif lease.state == "waiting":
@@ -300,9 +300,14 @@ class Records:
         self.limits[limit_id] = limit
         if live is None:
             live = self.lives[limit_id] = Live(limit)
-        before, live.limit = live.limit, limit
+        before = live.limit
+        live.define(limit, live.meter)
         self.names[limit.name] = live
-        if (before.limit, before.active) != (limit.limit, limit.active):
+        if (before.limit, before.active, before.cool_until_us) != (
+            limit.limit,
+            limit.active,
+            limit.cool_until_us,
+        ):
             self.queue.reconsider(live)
 
     def names_in_order(self) -> list[str]:
@@ -332,7 +337,8 @@ class Records:
         live = self.lives.get(limit_id)
         if live is None:
             return  # its limit is gone
-        before, live.meter = live.meter, meter
+        before = live.meter
+        live.define(live.limit, meter)
         if before is None or meter is None:
             self.queue.reconsider(live)  # what is kept of a metered limit is another matter
         else:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from ebbgate.core.book import Book
 from ebbgate.core.commands import PRIORITY_MAX
-from ebbgate.core.decay import spent_about, spent_slots
+from ebbgate.core.decay import spent_about, spent_slots, unspent
 from ebbgate.core.limits import near_miss
 from ebbgate.core.line import Key
 from ebbgate.core.live import Group, Live
@@ -33,6 +33,7 @@ class LimitView(NamedTuple):
     spent: float  # slots
     active: int  # slots: held, and spent rounded up
     waiting: int  # leases
+    cool_until_us: int = -1  # nobody is let in before; -1: it is not cooling down
 
 
 class WaitView(NamedTuple):
@@ -72,10 +73,11 @@ def limit(book: Book, now_us: int, name_or_id: str) -> LimitView | None:
 def limit_view(live: Live, now_us: int) -> LimitView:
     """Return a limit and what is going on at it."""
     meter, held = live.meter, live.held
+    cool_us = live.cool_until_us if live.cool_until_us > now_us else -1
     if meter is None:
-        return LimitView(live.limit, held, 0.0, held, live.waiting)
+        return LimitView(live.limit, held, 0.0, held, live.waiting, cool_us)
     active = held + spent_slots(meter, now_us)
-    return LimitView(live.limit, held, spent_about(meter, now_us), active, live.waiting)
+    return LimitView(live.limit, held, spent_about(meter, now_us), active, live.waiting, cool_us)
 
 
 def near_miss_of(book: Book, name: str) -> str | None:
@@ -255,10 +257,16 @@ def _estimate(live: Live, slots: int, now_us: int) -> int | None:
     limit, meter = live.limit.limit, live.meter
     if not limit:
         return None
+    cool_us = max(live.cool_until_us - now_us, 0)
+    if cool_us and meter is None and live.limit.slot_decay_per_second:
+        meter = unspent(live.limit.id, live.limit.slot_decay_per_second)
     if meter is None or live.holders:
-        return live.pace_us(slots, now_us)
+        if cool_us and not live.holders and slots <= limit:
+            return cool_us
+        pace_us = live.pace_us(slots, now_us)
+        return None if pace_us is None else max(pace_us, cool_us)
     over = slots - limit
     if over <= 0:
-        return max(live.room_at(slots) - now_us, 0)
+        return max(live.room_at(slots, now_us) - now_us, 0)
     back_us = math.ceil(over * meter.denominator * SECOND / meter.numerator)
-    return max(meter.empty_us - now_us, 0) + back_us
+    return max(meter.empty_us - now_us, cool_us) + back_us

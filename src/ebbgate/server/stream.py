@@ -13,6 +13,7 @@ from ebbgate.core.commands import (
     Acquire,
     Away,
     Command,
+    CoolDown,
     DeleteLimit,
     Done,
     Hello,
@@ -36,6 +37,7 @@ from ebbgate.wire.stream import (
     AnswerItem,
     AskItem,
     ByeItem,
+    CoolItem,
     DeleteItem,
     Down,
     HelloItem,
@@ -266,6 +268,8 @@ class Connection:
                 return self._put(item)
             case DeleteItem():
                 return DeleteLimit(item.target, item.force)
+            case CoolItem():
+                return CoolDown(item.target, item.duration_us, item.why)
             case RevokeItem():
                 return Revoke(check_id(item.id))
             case HelloItem():

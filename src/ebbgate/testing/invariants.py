@@ -230,12 +230,12 @@ def _check_due(book: Book, live: Live, now_us: int) -> None:
         assert (live.due_us, live) in {(due, other) for due, _, other in book.queue._dues}, (
             "a due is not waited for"
         )
-    if live.meter is None or not live.parked or not live.limit.active:
+    if not live.timed or not live.parked or not live.limit.active:
         return
     for key, group in live.parked:
         if live.visible(key, now_us) > -(ALL // 2):  # nobody keeps everything from it
             wanted = dict(group.needs)[live]
-            at_us = live.room_at(live.room(now_us) + wanted - live.visible(key, now_us))
+            at_us = live.room_at(live.room(now_us) + wanted - live.visible(key, now_us), now_us)
             assert at_us < 0 or 0 <= live.due_us <= at_us, f"{live.limit.id}: decay would let {key} in unseen"
 
 

@@ -48,14 +48,19 @@ class PlainLive(Live):
         """See `Live.room`."""
         if not self.limit.active:
             return ALL
-        taken = sum(
+        if self.limit.cool_until_us > now_us:
+            return min(0, self.limit.limit - self.taken())
+        return self.limit.limit - self.taken() - math.ceil(self.spent(now_us))
+
+    def taken(self) -> int:
+        """Return how many slots are held."""
+        return sum(
             slots
             for lease in self.book.leases.values()
             if lease.state == "held"
             for limit_id, slots in lease.slots
             if limit_id == self.limit.id
         )
-        return self.limit.limit - taken - math.ceil(self.spent(now_us))
 
     def spent(self, now_us: int) -> Fraction:
         """Return what is spent, exactly."""
@@ -151,7 +156,7 @@ class PlainQueue(Queue):
         secured: list[str] = []
         target = lacking[0] if len(lacking) == 1 else ""
         if lease.keeps and lease in self._first_of_kind():
-            if any(self.lives[i].limit.limit == 0 for i in lacking):
+            if any(self._is_shut(i, now_us) for i in lacking):
                 return
             target = next(i for i in lease.keeps if i in lacking)
             secured = list(lease.keeps[: lease.keeps.index(target)])
@@ -159,6 +164,10 @@ class PlainQueue(Queue):
             kept[limit_id] = kept.get(limit_id, 0) + dict(lease.slots)[limit_id]
         if target:
             kept[target] = kept.get(target, 0) + ALL
+
+    def _is_shut(self, limit_id: str, now_us: int) -> bool:
+        limit = self.lives[limit_id].limit
+        return limit.limit == 0 or limit.cool_until_us > now_us
 
     def _is_overdue(self, lease: Lease, now_us: int) -> bool:
         if lease.keeps or len(lease.slots) < 2 or not 0 <= lease.overtaken_us <= now_us - self.patience_us:
@@ -244,7 +253,7 @@ def left_outside(book: Book, now_us: int) -> Lease | None:
     plain = PlainQueue(book.settings.patience_us, book)
     for limit in book.limits.values():
         live = PlainLive(limit, book)
-        live.meter = book.lives[limit.id].meter
+        live.define(limit, book.lives[limit.id].meter)
         plain.lives[limit.id] = live
     plain.waiters = sorted((lease for lease in book.leases.values() if lease.state == "waiting"), key=_key)
     return plain.next_in_line(now_us, decide=False)

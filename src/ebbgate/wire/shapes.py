@@ -24,6 +24,8 @@ class LimitInfo(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int  # leases in the queue
     created: datetime
     updated: datetime
+    cool_down_until: datetime | None = None  # nobody is let in before; None: it is not cooling down
+    cool_down_why: str = ""
 
 
 class StatusInfo(msgspec.Struct, frozen=True, kw_only=True):

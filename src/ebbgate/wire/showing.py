@@ -33,6 +33,8 @@ def limit_info(view: LimitView) -> LimitInfo:
         waiting=view.waiting,
         created=instant(limit.created_us),
         updated=instant(limit.updated_us),
+        cool_down_until=instant(view.cool_until_us) if view.cool_until_us >= 0 else None,
+        cool_down_why=limit.cool_why if view.cool_until_us >= 0 else "",
     )
 
 

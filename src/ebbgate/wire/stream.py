@@ -120,6 +120,15 @@ class DeleteItem(_Item, frozen=True):
     force: bool = False
 
 
+class CoolItem(_Item, frozen=True):
+    """See `core.commands.CoolDown`."""
+
+    number: int
+    target: str
+    duration_us: int
+    why: str = ""
+
+
 class AskItem(_Item, frozen=True):
     """A question; see `wire.questions`."""
 
@@ -127,7 +136,18 @@ class AskItem(_Item, frozen=True):
     question: Question
 
 
-Up = AcquireItem | ReleaseItem | RenewItem | HelloItem | ByeItem | RevokeItem | PutItem | DeleteItem | AskItem
+Up = (
+    AcquireItem
+    | ReleaseItem
+    | RenewItem
+    | HelloItem
+    | ByeItem
+    | RevokeItem
+    | PutItem
+    | DeleteItem
+    | CoolItem
+    | AskItem
+)
 
 
 # --- down
