@@ -34,9 +34,9 @@ def test_a_url_names_a_file(url: str, path: str) -> None:
         ("sqlite:///", "names no file"),
         ("sqlite:///x.db?mode=ro", "names no file"),
         ("sqlite:///~/x.db", "home folder"),
-        ("postgresql://host/db", "later release"),
-        ("redis://host", "later release"),
-        ("valkey://host", "later release"),
+        ("postgresql://host/db", "for servers"),
+        ("redis://host", "for servers"),
+        ("valkey://host", "for servers"),
         ("memory://name", "no name"),
     ],
 )

@@ -1,14 +1,56 @@
-"""Where the truth is kept. `open_store` is the only place that knows all stores, and imports them lazily."""
+"""Where the truth is kept. This is the only place that knows all stores; it imports them lazily."""
 
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
-from ebbgate.errors import InvalidRequest
-from ebbgate.stores.base import EmbeddedStore
+from ebbgate.errors import InvalidRequest, StoreUnavailable
+from ebbgate.stores.base import EmbeddedStore, NetworkStore
 
 _EXAMPLES: Final = "memory://, sqlite:///relative.db or sqlite:////absolute/path.db"
-_LATER: Final = {"postgres", "postgresql", "redis", "rediss", "valkey", "valkeys"}
+_POSTGRES: Final = frozenset({"postgresql", "postgres"})
+_REDIS: Final = frozenset({"redis", "rediss", "valkey", "valkeys"})
+_NETWORK_EXAMPLES: Final = "postgresql://user@host/database or redis://host:6379/0, with ?namespace=name"
+
+
+def is_network_url(url: str) -> bool:
+    """Tell whether `url` names a store behind a network, which `open_network_store` opens."""
+    return urlsplit(url).scheme in _POSTGRES | _REDIS
+
+
+def open_network_store(url: str, *, keep: int = 10_000, upgrade: bool = True) -> NetworkStore:
+    """Return the store that `url` names; it connects when it is first used.
+
+    Args:
+        url: `postgresql://user:password@host:5432/database?namespace=name&schema=ebbgate`, or
+            `redis://user:password@host:6379/0?namespace=name` (also `rediss:`, `valkey:`, `valkeys:`).
+        keep: how many commits the log keeps.
+        upgrade: whether an older schema may be brought to the newest.
+
+    Raises:
+        InvalidRequest: `url` names no such store. Neither this nor any later error repeats a password.
+        StoreUnavailable: what is needed to reach it is not installed.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme in _POSTGRES:
+        try:
+            from ebbgate.stores import postgres, postgres_url
+        except ImportError as error:
+            raise _not_installed("PostgreSQL", "postgres", error) from error
+        return postgres.PostgresStore(postgres_url.place_of(url), upgrade=upgrade, keep=keep)
+    if scheme in _REDIS:
+        try:
+            from ebbgate.stores import redis, redis_url
+        except ImportError as error:
+            raise _not_installed("Redis", "redis", error) from error
+        return redis.RedisStore(redis_url.place_of(url), keep=keep)
+    raise InvalidRequest(f"this names no store behind a network; write {_NETWORK_EXAMPLES}")
+
+
+def _not_installed(what: str, extra: str, error: ImportError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"a store in {what} needs more than is installed ({error}): pip install 'ebbgate[{extra}]'"
+    )
 
 
 def open_store(url: str, *, durability: Literal["normal", "full"] = "normal") -> EmbeddedStore:
@@ -43,9 +85,9 @@ def path_of(url: str) -> Path:
         InvalidRequest: it names none.
     """
     parts = urlsplit(url)
-    if parts.scheme in _LATER:
+    if is_network_url(url):
         raise InvalidRequest(
-            f"a store at {parts.scheme}:// comes with a later release; use {_EXAMPLES}, "
+            f"a store at {parts.scheme}:// is for servers (ebbgate serve --store); here use {_EXAMPLES}, "
             "or reach a server: ebbgate://host:4220"
         )
     if parts.scheme != "sqlite":

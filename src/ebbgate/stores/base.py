@@ -7,7 +7,7 @@ a store that passes it may be used.
 Known limit: a store is told rows, not fields, so a lease that changes one field is written whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from ebbgate.core.model import Head, Lease, Session
@@ -70,9 +70,22 @@ class Past(NamedTuple):
 class Conflict(Exception):  # noqa: N818 - not an error: another process committed first
     """The base of a commit is not the newest version: undo, take in what is new, decide again."""
 
+    def __init__(self, delta: Delta | None = None) -> None:
+        """Bring along what was committed since the base, where the store told it with the same answer."""
+        super().__init__()
+        self.delta = delta
+
 
 class TooOld(Exception):  # noqa: N818 - not an error: the way from there is no longer kept
     """The store does not know this version, or no longer what came after it: load everything again."""
+
+
+class LostTail(TooOld):
+    """The store lost what it had confirmed: it was restored, or another took over that was not up to date.
+
+    What was granted in the lost commits is not known any more, so more may be held than is allowed, until
+    every holder has renewed, and heard that its lease is lost.
+    """
 
 
 class Busy(Exception):  # noqa: N818 - not an error: somebody else is writing
@@ -175,3 +188,51 @@ class EmbeddedStore(Store, Protocol):
 
     def abandon(self) -> None:
         """In the child of a fork: let go of everything, without touching what belongs to the parent."""
+
+
+class NetworkStore(Protocol):
+    """A store behind a network, which several servers may decide on. Each coroutine is one atomic step.
+
+    One task at a time decides; others may read meanwhile. Connections are made when they are needed and made
+    again when they are lost. Whoever is cancelled while waiting knows as little of what happened as after
+    `StoreUnavailable`.
+    """
+
+    async def load(self) -> Snapshot:
+        """See `Store.load`."""
+
+    async def commit(self, base: Version, tag: str, head: Head, rows: Sequence[Row]) -> Version:
+        """See `Store.commit`. One round trip; a `Conflict` has the delta with it whenever there is one."""
+
+    async def changes_since(self, version: Version) -> Delta:
+        """See `Store.changes_since`.
+
+        Raises:
+            LostTail: as `TooOld`, and it is certain that confirmed commits are gone.
+        """
+
+    async def find(self, tag: str, base: Version) -> Version | None:
+        """See `Store.find`."""
+
+    async def recent(self, limit: int) -> list[Past]:
+        """See `EmbeddedStore.recent`."""
+
+    def clock(self) -> int:
+        """Return the store's time, microseconds since 1970, without asking: every answer brings it along.
+
+        It never goes back, neither behind what it returned before nor behind the last committed instant that
+        was taken in, and it is not ahead of the store's own clock unless that was set back.
+
+        Raises:
+            StoreUnavailable: the store never answered yet.
+        """
+
+    def watch(self) -> AsyncIterator[None]:
+        """Tell again and again that the version may have moved. Hints may come late, twice or for nothing.
+
+        It never raises: while the store is out of reach it tells so at its own pace, and whoever looks hears
+        why.
+        """
+
+    async def close(self) -> None:
+        """Give back what this process holds open. Closing twice is allowed."""
