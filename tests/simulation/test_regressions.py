@@ -24,6 +24,7 @@ from ebbgate.core.commands import (
     Release,
     Revoke,
     Tick,
+    Waiting,
 )
 from ebbgate.core.model import SECOND, Stored
 from ebbgate.engine.engine import Engine, StoreCall
@@ -43,6 +44,8 @@ SEEDS = [
     (1061, 5_000, "what had come due was forgotten when the store's clock stepped back"),
     (6031, 3_000, "a waiter was told that it waits when it had been let in long ago"),
     (30050, 4_000, "a long lease ended when the store's clock ran ahead, before its renewal was due"),
+    (6031, 3_000, "a lease that waited again, since the store had lost its tail, stopped all renewals"),
+    (3, 2_000, "a session with connections to two servers was away when one of them broke"),
     (1073, 5_000, "who inherited a patience that was over was not looked at"),
 ]
 
@@ -140,6 +143,24 @@ def test_a_lease_whose_block_was_left_while_it_was_renewed_is_not_lost() -> None
     upkeep.renewed(due, [Ended("l", "released", T0, 1)], 30 * SECOND)
     assert due == [lease]
     assert not lost
+
+
+def test_a_lease_that_waits_again_since_the_store_lost_its_tail_is_lost_and_the_others_are_renewed() -> None:
+    lost: list[str] = []
+    holding = {
+        name: Lease(
+            Held(name, 1, T0, T0 + 60 * SECOND, 1, protected=True), ("a",), 60 * SECOND, session="s",
+            clock=lambda: 30 * SECOND, sent_us=0, waited_us=0, on_loss=lambda lease: lost.append(lease.id), retake=True,
+        )
+        for name in ("l", "m")
+    }  # fmt: skip
+    upkeep = Upkeep(holding, lambda low, high: low + high)
+    due = upkeep.due(30 * SECOND)
+    renewed = Held("m", 1, T0, T0 + 90 * SECOND, 2, protected=True)
+    upkeep.renewed(due, [Waiting("l", 1), renewed], 30 * SECOND)
+    assert lost == ["l"]
+    assert holding["m"].renewed_us == 30 * SECOND
+    assert upkeep.due(30 * SECOND) == []
 
 
 class Lossy:

@@ -79,9 +79,10 @@ def test_everything_that_can_go_wrong_does() -> None:
         "request to the store lost", "answer of the store lost", "commit late, after its process gave it up",
         "conflict", "crash before a commit", "crash within a commit", "crash after a commit", "message lost",
         "message late",
-        "message doubled", "message lost in a partition", "hint lost", "killed", "client stopped", "server stopped",
-        "server down", "partition", "store down", "clock stepped", "tail lost", "limit changed in use", "revoked",
-        "cancelled",
+        "message doubled", "message lost in a partition", "message stuck in a partition", "connection reset",
+        "hint lost", "killed", "client stopped", "client parted", "server stopped", "server down", "server drained",
+        "partition", "clock an hour ahead", "store down", "clock stepped", "tail lost", "limit changed in use",
+        "revoked", "cancelled",
     }  # fmt: skip
     assert set(faults) == expected
     assert shapes == {"machine", "servers", "both"}
@@ -90,11 +91,11 @@ def test_everything_that_can_go_wrong_does() -> None:
 def test_a_calm_world_is_a_busy_one() -> None:
     """Without this, a world in which nobody gets anything would keep every promise."""
     calm = plan_of(1)._replace(
-        shape="both", embedded=4, servers=2, remotes=4, callers=2, long_holds=0.05, hour_holds=0.0,
+        shape="both", embedded=4, servers=2, remotes=3, channels=2, rests=1, callers=2, long_holds=0.05, hour_holds=0.0,
         faults_every_us=10**15, lost_request=0.0, lost_answer=0.0, crash=0.0, message_lost=0.0,
         message_late=0.0, message_doubled=0.0, hint_lost=0.0, clock_steps=False, loses_tail=False,
     )  # fmt: skip
-    result = Run(1, calm).run(6_000)
+    result = Run(1, calm).run(8_000)
     seen = Counter(type(event) for event in result.history)
     assert not result.failures
     assert seen[h.Granted] > 100

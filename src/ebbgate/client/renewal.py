@@ -79,8 +79,8 @@ class Upkeep:
                     lease.end(why, finally_=True)
                 case Refused(code=code):
                     lease.end(code, finally_=True)
-                case Waiting():
-                    raise AssertionError("a held lease does not wait")
+                case Waiting():  # the store has lost its tail, and with it the grant
+                    lease.end("forgotten by the store", finally_=True)
 
     def due_releases(self, now_us: int) -> list[tuple[Release, int]]:
         """Take out the releases to be tried again; `releases` takes those that fail once more."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Away, Outcome, Told
-from ebbgate.core.model import SECOND
+from ebbgate.core.commands import Away, Hello, Outcome, Told
+from ebbgate.core.model import SECOND, Session, Stored
 from ebbgate.errors import EbbgateError
-from ebbgate.server.decider import Decider
+from ebbgate.server.decider import Decider, ignore
 from ebbgate.wire.stream import Down, EndedItem, GoodbyeItem, HurryItem, Role, item_of
 
 _log: Final = logging.getLogger("ebbgate.server")
@@ -53,6 +53,7 @@ class Sessions:
         self._present: dict[str, Present] = {}
         self._closed = False
         decider.audiences.append(self)
+        decider.watchers.append(self._saw)
 
     def __len__(self) -> int:
         """Return how many are connected."""
@@ -101,6 +102,24 @@ class Sessions:
 
         if gone and not self._closed:
             self._decider.submit(gone, answered)
+
+    def _saw(self, stored: Sequence[Stored] | None, now_us: int) -> None:
+        """Say of those that are connected here that they are, when another server has noted them as away.
+
+        One connection of a session may be to it, and the other one to this.
+        """
+        del now_us
+        for entry in stored or ():
+            known = entry.record
+            if not (isinstance(known, Session) and entry.keep and known.away_us >= 0):
+                continue
+            present = self._present.get(known.id)
+            if present is not None and present.epoch == known.epoch:
+                hello = Hello(
+                    known.id, known.epoch, known.host, known.pid, known.labels, known.presence,
+                    self._decider.address, known.remembers, known.key,
+                )  # fmt: skip
+                self._decider.submit((hello,), ignore)
 
     def epoch_of(self, session: str) -> int:
         """Return the newest epoch that is known of a session."""

@@ -6,14 +6,12 @@ Each writes down what it saw, and nothing else.
 from collections.abc import Generator, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from ebbgate.client.embedded.hearing import Hearing
-from ebbgate.client.embedded.timing import GIVE_BACK_US
 from ebbgate.client.flows import Ask, Caller, Flow, GiveBack, Pause, Sizes, Wait, acquire
 from ebbgate.client.lease import Lease
 from ebbgate.client.renewal import Upkeep
 from ebbgate.client.terms import Terms
 from ebbgate.client.waiting import Waiter
-from ebbgate.core.commands import Command, Ended, Held, Outcome, Release, Waiting
+from ebbgate.core.commands import Acquire, Command, Held, Outcome, Release, Waiting
 from ebbgate.engine.engine import StoreCall
 from ebbgate.errors import (
     AcquireTimeout,
@@ -40,16 +38,17 @@ class Cancelled(BaseException):
     """The caller does not want to wait any more."""
 
 
-class Gate(Protocol):
-    """What a simulated client talks to."""
+class Keeper(Protocol):
+    """What the renewer of a process needs."""
 
     name: str
     process: Process
-    session: str
-    epoch: int
-    hearing: Hearing
     upkeep: Upkeep
     renew: Bell  # rung when the upkeep should look again
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of its session."""
 
     def clock(self) -> int:
         """Return the local time."""
@@ -57,25 +56,55 @@ class Gate(Protocol):
     def true_us(self, local_us: int) -> int:
         """Return the true instant at which the local clock shows this."""
 
+    def call(self, commands: Sequence[Command], until_us: int | None) -> Steps[Sequence[Outcome | None]]:
+        """Carry out commands until the true instant `until_us`; None: nobody knows what became of one.
+
+        Raises:
+            StoreUnavailable, ServerUnavailable: nobody knows of any.
+        """
+
+    def record(self, event: h.AnyEvent) -> None:
+        """Write down what this client saw."""
+
+
+class Gate(Keeper, Protocol):
+    """What a simulated client talks to."""
+
+    session: str
+    holding: dict[str, Lease]
+
     def wake(self) -> str:
         """Return where waiting callers can be told."""
 
-    def call(
-        self, commands: Sequence[Command], waiter: Waiter | None, until_us: int | None
-    ) -> Steps[list[Outcome] | None]:
-        """Carry out commands; None when the true instant `until_us` came first."""
+    def ask(
+        self, command: Acquire, waiter: Waiter, until_us: int | None, cancel_us: int | None
+    ) -> Steps[Outcome | None]:
+        """Carry out one command.
+
+        Args:
+            command: what is asked.
+            waiter: hears what becomes of it.
+            until_us: when the caller's own time is up, by the local clock.
+            cancel_us: the true instant at which its caller gives up.
+
+        Returns:
+            The outcome; None when the caller has given up.
+        """
 
     def wait(self, waiter: Waiter, bell: Bell, until_us: int | None) -> Steps[None]:
         """Return when `waiter` has its outcome, at the true instant `until_us` at most."""
+
+    def forget(self, waiter: Waiter) -> None:
+        """Stop listening for what becomes of a waiter."""
+
+    def give_back(self, command: Release) -> Steps[bool]:
+        """Release a lease within 100 ms, or have it seen to; True when it was answered."""
 
     def sizes(self, names: tuple[str, ...]) -> dict[str, int]:
         """Return the number of slots of these limits."""
 
     def counted_from(self, held: Held, started_us: int, duration_us: int) -> int:
         """Return the local instant from which the countdown of a new lease is surely counted."""
-
-    def record(self, event: h.AnyEvent) -> None:
-        """Write down what this client saw."""
 
 
 def drive(flow: Flow[T], gate: Gate, cancel_us: int | None) -> Steps[T]:
@@ -119,12 +148,11 @@ class _Driver:
     def reply_to(self, want: object) -> Steps[Any]:
         gate = self.gate
         match want:
-            case Ask(command=command):
+            case Ask(command=command, until_us=until_us):
                 self.waiter = Waiter(command.id)
-                outcomes = yield from gate.call((command,), self.waiter, self.cancel_us)
-                if outcomes is None:
+                outcome = yield from gate.ask(command, self.waiter, until_us, self.cancel_us)
+                if outcome is None:
                     raise self._cancelled()
-                outcome = outcomes[0]
                 if isinstance(outcome, Waiting):
                     gate.record(
                         h.Queued(
@@ -139,8 +167,8 @@ class _Driver:
                 return (yield from self._wait(until_us))
             case GiveBack(command=command):
                 if self.waiter is not None:
-                    gate.hearing.waiters.pop(self.waiter.lease_id, None)
-                yield from give_back(gate, command)
+                    gate.forget(self.waiter)
+                yield from gate.give_back(command)
                 return None
             case Sizes(names=names):
                 return gate.sizes(names)
@@ -168,19 +196,6 @@ class _Driver:
     def _cancelled(self) -> Cancelled:
         self.cancel_us = None
         return Cancelled()
-
-
-def give_back(gate: Gate, command: Release) -> Steps[bool]:
-    """Release a lease within 100 ms, or have the upkeep see to it; True when it was answered."""
-    try:
-        outcomes = yield from gate.call((command,), None, gate.process.kernel.now_us + GIVE_BACK_US)
-    except EbbgateError:
-        outcomes = None
-    if outcomes is None or not isinstance(outcomes[0], Ended):
-        gate.upkeep.releases.append((command, gate.clock() + LATER_US))
-        gate.renew.ring()
-        return False
-    return True
 
 
 def use(gate: Gate, terms: Terms, lease_id: str, hold_us: int, cancel_us: int | None) -> Steps[None]:
@@ -247,13 +262,13 @@ def _lease(gate: Gate, terms: Terms, held: Held, started_us: int) -> Lease:
 
 def _hold(gate: Gate, lease: Lease, hold_us: int) -> Steps[None]:
     kernel = gate.process.kernel
-    gate.hearing.holding[lease.id] = lease
+    gate.holding[lease.id] = lease
     gate.renew.ring()
     yield Sleep(hold_us)
     lost = lease.lost
-    gate.hearing.holding.pop(lease.id, None)
+    gate.holding.pop(lease.id, None)
     gate.record(h.ReleaseCalled(when_us=kernel.now_us, client=gate.name, lease=lease.id))
-    answered = yield from give_back(gate, Release(lease.id, gate.session, gate.epoch))
+    answered = yield from gate.give_back(Release(lease.id, gate.session, gate.epoch))
     if answered and not lost:
         gate.record(h.Released(when_us=kernel.now_us, client=gate.name, lease=lease.id))
 
@@ -273,48 +288,46 @@ def _why(error: BaseException) -> tuple[str, str]:
     raise AssertionError(f"an acquisition ended with {error!r}")
 
 
-def renew_for_ever(gate: Gate) -> Steps[None]:
+def renew_for_ever(keeper: Keeper) -> Steps[None]:
     """Do what `client.renewal.Renewer` does, without its thread."""
-    kernel, upkeep = gate.process.kernel, gate.upkeep
+    kernel, upkeep = keeper.process.kernel, keeper.upkeep
     while True:
-        yield from _renew(gate)
-        releases = upkeep.due_releases(gate.clock())
+        yield from _renew(keeper)
+        releases = upkeep.due_releases(keeper.clock())
         if releases:
-            outcomes = yield from _quietly(gate, [command for command, _ in releases])
-            if outcomes is None:
-                upkeep.releases.extend(releases)
-        next_us = gate.true_us(upkeep.next_us(gate.clock()))
-        yield Until(gate.renew, max(next_us, kernel.now_us + 1))
+            outcomes = yield from _quietly(keeper, [command for command, _ in releases])
+            unknown = zip(releases, outcomes, strict=True)
+            upkeep.releases += [release for release, outcome in unknown if outcome is None]
+        next_us = keeper.true_us(upkeep.next_us(keeper.clock()))
+        yield Until(keeper.renew, max(next_us, kernel.now_us + 1))
 
 
-def _renew(gate: Gate) -> Steps[None]:
-    kernel, upkeep = gate.process.kernel, gate.upkeep
-    sent_us = gate.clock()
+def _renew(keeper: Keeper) -> Steps[None]:
+    kernel, upkeep = keeper.process.kernel, keeper.upkeep
+    sent_us = keeper.clock()
     due = upkeep.due(sent_us)
     if not due:
         return
     for lease in due:
-        gate.record(h.RenewSent(when_us=kernel.now_us, client=gate.name, lease=lease.id))
-    outcomes = yield from _quietly(gate, upkeep.renewals(due, gate.epoch))
-    if outcomes is None:
-        return
+        keeper.record(h.RenewSent(when_us=kernel.now_us, client=keeper.name, lease=lease.id))
+    outcomes = yield from _quietly(keeper, upkeep.renewals(due, keeper.epoch))
     upkeep.renewed(due, outcomes, sent_us)
     for lease, outcome in zip(due, outcomes, strict=True):
         if isinstance(outcome, Held):
-            gate.record(
+            keeper.record(
                 h.Renewed(
                     when_us=kernel.now_us,
-                    client=gate.name,
+                    client=keeper.name,
                     lease=lease.id,
                     token=outcome.token,
-                    deadline_us=gate.true_us(lease.deadline_us),
+                    deadline_us=keeper.true_us(lease.deadline_us),
                 )
             )
 
 
-def _quietly(gate: Gate, commands: Sequence[Command]) -> Steps[list[Outcome] | None]:
-    """Carry out commands; None when there was no answer, or no sense in it."""
+def _quietly(keeper: Keeper, commands: Sequence[Command]) -> Steps[Sequence[Outcome | None]]:
+    """Carry out commands; None for those of which nobody knows what became of them."""
     try:
-        return (yield from gate.call(commands, None, gate.process.kernel.now_us + CALL_US))
+        return (yield from keeper.call(commands, keeper.process.kernel.now_us + CALL_US))
     except EbbgateError:
-        return None
+        return [None] * len(commands)

@@ -78,6 +78,7 @@ class Decider:
             _nothing  # called after a stall, and when the store's clock ran ahead
         )
         self.decided: Callable[[Decider], None] = _ignore  # called after every committed decision
+        self.committed: Callable[[Sequence[Stored]], None] = _keep  # called with what it changed
         self.planned_us = 0  # the instant up to which the book has taken in what time brought
         self._jobs: list[Job] = []
         self._look_wanted = False
@@ -166,8 +167,11 @@ class Decider:
         if self.book.is_tick_due(now_us):
             commands.append(Tick(self.grace.is_over(now_us), until_us=now_us))
         batch = yield from self.engine.carry_out(commands)
+        defects = [it for it in batch.outcomes if isinstance(it, Refused) and it.code == "internal"]
+        assert not defects, f"a defect of {self.process.name}: {defects}"
         self.greeted = True
         self.decided(self)
+        self.committed(batch.changes)
         place = before
         for job in jobs:
             job.outcomes = batch.outcomes[place : place + len(job.commands)]
@@ -207,6 +211,10 @@ def _is_unknown(outcome: Outcome) -> bool:
 
 def _ignore(_decider: Decider) -> None:
     """Check nothing."""
+
+
+def _keep(_changes: Sequence[Stored]) -> None:
+    """Show nobody what was changed."""
 
 
 def _nothing() -> None:

@@ -4,14 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ebbgate.client.embedded.hearing import Hearing
-from ebbgate.client.embedded.timing import ALIVE_EVERY_US
+from ebbgate.client.embedded.timing import ALIVE_EVERY_US, GIVE_BACK_US
 from ebbgate.client.renewal import Upkeep
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Away, Command, Held, Hello, Outcome, Told, Waiting
+from ebbgate.core.commands import Acquire, Away, Command, Ended, Held, Hello, Outcome, Release, Told, Waiting
 from ebbgate.core.model import Settings, Stored
+from ebbgate.errors import EbbgateError
 from ebbgate.testing import history as h
-from ebbgate.testing.simulated.client import Steps, renew_for_ever
+from ebbgate.testing.simulated.client import LATER_US, Steps, renew_for_ever
 from ebbgate.testing.simulated.decider import Decider, Job
 from ebbgate.testing.simulated.kernel import STARTED_US, Bell, Kernel, Process, Until
 from ebbgate.testing.simulated.store import Access
@@ -47,7 +48,8 @@ class EmbeddedProcess:
         self.session = kernel.new_id()
         self.epoch = 1
         self.hearing = Hearing()
-        self.upkeep = Upkeep(self.hearing.holding, kernel.random.uniform)
+        self.holding = self.hearing.holding
+        self.upkeep = Upkeep(self.holding, kernel.random.uniform)
         self.renew = Bell()
         self.decider = Decider(
             self.process,
@@ -109,17 +111,44 @@ class EmbeddedProcess:
         """Return where waiting callers can be told."""
         return self.name
 
-    def call(
-        self, commands: Sequence[Command], waiter: Waiter | None, until_us: int | None
-    ) -> Steps[list[Outcome] | None]:
-        """Carry out commands; None when the true instant `until_us` came first."""
-        job = Job(commands, self._registers(waiter) if waiter is not None else None)
+    def call(self, commands: Sequence[Command], until_us: int | None) -> Steps[Sequence[Outcome | None]]:
+        """See `Keeper`."""
+        job = Job(commands)
         bell = job.bell
         self.decider.submit(job)
         yield Until(bell, until_us)
         if job.error is not None:
             raise job.error
-        return job.outcomes or None
+        return job.outcomes or [None] * len(commands)
+
+    def ask(
+        self, command: Acquire, waiter: Waiter, until_us: int | None, cancel_us: int | None
+    ) -> Steps[Outcome | None]:
+        """See `Gate`."""
+        del until_us
+        job = Job((command,), self._registers(waiter))
+        bell = job.bell
+        self.decider.submit(job)
+        yield Until(bell, cancel_us)
+        if job.error is not None:
+            raise job.error
+        return job.outcomes[0] if job.outcomes else None
+
+    def forget(self, waiter: Waiter) -> None:
+        """See `Gate`."""
+        self.hearing.waiters.pop(waiter.lease_id, None)
+
+    def give_back(self, command: Release) -> Steps[bool]:
+        """See `Gate`."""
+        try:
+            (outcome,) = yield from self.call((command,), self.machine.kernel.now_us + GIVE_BACK_US)
+        except EbbgateError:
+            outcome = None
+        if not isinstance(outcome, Ended):
+            self.upkeep.releases.append((command, self.clock() + LATER_US))
+            self.renew.ring()
+            return False
+        return True
 
     def _registers(self, waiter: Waiter) -> Callable[[Job], None]:
         def register(job: Job) -> None:

@@ -7,13 +7,15 @@ from ebbgate.core.model import SECOND
 from ebbgate.testing import history as h
 from ebbgate.testing.simulated.embedded import EmbeddedProcess
 from ebbgate.testing.simulated.remote import RemoteProcess
-from ebbgate.testing.simulated.server import SILENT_US, Peer, Server
+from ebbgate.testing.simulated.rest import RestProcess
+from ebbgate.testing.simulated.server import Server
 from ebbgate.testing.simulated.world import OPERATOR, World
 
-NOTICED_US: Final = 10 * SECOND
-"""After so long without a word a client gives a connection up."""
+HOUR_US: Final = 3_600 * SECOND
+DRAIN_US: Final = 3 * SECOND
+"""How long a server that stops in order has at most for its last words."""
 
-Owner = EmbeddedProcess | RemoteProcess | Server
+Owner = EmbeddedProcess | RemoteProcess | RestProcess | Server
 
 
 class Faults:
@@ -29,6 +31,8 @@ class Faults:
             (4, self._kill),
             (3, self._stop),
             (3 if plan.servers else 0, self._cut),
+            (2 if plan.servers else 0, self._drain),
+            (1 if plan.servers else 0, self._part),
             (1, self._take_store_down),
             (6, self._change_limit),
             (1, self._revoke),
@@ -52,12 +56,11 @@ class Faults:
 
     def end_all(self) -> None:
         """End everything that is wrong now, and let nothing else go wrong."""
-        for end in list(self._ends.values()):
-            end()
-        self._ends.clear()
+        while self._ends:  # one may begin what is to be ended as well
+            self._ends.pop(next(iter(self._ends)))()
         access, network = self.world.access, self.world.network
         access.lost_request = access.lost_answer = access.crash = access.late_commit = 0.0
-        network.lost = network.late = network.doubled = 0.0
+        network.lost = network.late = network.doubled = network.reset = 0.0
 
     def _later(self, after_us: int, end: Callable[[], None]) -> None:
         self._serial += 1
@@ -85,7 +88,7 @@ class Faults:
 
     def _server_trouble(self, what: str, after_us: int, end: Callable[[], None]) -> None:
         """Note a trouble of all that may be connected to a server."""
-        clients = list(self.world.remotes)
+        clients = [*self.world.remotes, *self.world.rests]
         self._trouble(clients[0] if clients else "", what, after_us, end)
         for client in clients[1:]:
             self._trouble(client, what, after_us, lambda: None)
@@ -100,7 +103,9 @@ class Faults:
 
     def _someone(self) -> Owner | None:
         world = self.world
-        owners: list[Owner] = [*world.servers.values(), *world.embedded.values(), *world.remotes.values()]
+        owners: list[Owner] = [
+            *world.servers.values(), *world.embedded.values(), *world.remotes.values(), *world.rests.values()
+        ]  # fmt: skip
         able = [owner for owner in owners if owner.process.alive and owner.name != OPERATOR]
         return world.kernel.random.choice(able) if able else None
 
@@ -127,61 +132,69 @@ class Faults:
         world.dead.append(owner)
         after_us = self._length_us()
         if isinstance(owner, Server):
-            del world.servers[owner.name]
-            for peer, epoch in owner.connections.values():
-                self._hang_up_on(owner, peer, epoch)
-            self._silence_server(owner)
-            world.access.count("server down")
-            self._server_trouble("server down", after_us, lambda: _ignore(world.start_server(owner.name)))
+            self._end_server(owner, after_us)
             return
         world.record(h.Killed(when_us=kernel.now_us, client=owner.name))
         if isinstance(owner, RemoteProcess):
-            self._hang_up(owner)
+            owner.hang_up()
             del world.remotes[owner.name]
+        elif isinstance(owner, RestProcess):
+            del world.rests[owner.name]
         else:
             del world.embedded[owner.name]
         name = world.next_name(owner.name)
-        start = world.start_remote if isinstance(owner, RemoteProcess) else world.start_embedded
 
         def replace() -> None:
-            if not world.draining:
-                world.populate(start(name))
+            if world.draining:
+                return
+            if isinstance(owner, RemoteProcess):
+                world.populate(*world.start_remote(name).channels)
+            elif isinstance(owner, RestProcess):
+                world.populate(world.start_rest(name))
+            else:
+                world.populate(world.start_embedded(name))
 
         self._later(after_us, replace)
 
-    def _hang_up_on(self, owner: Server, peer: Peer, epoch: int) -> None:
-        """The kernel closes a connection of a dead server."""
-        self.world.network.send(owner.process, peer.process, lambda: peer.closed(owner, epoch), sure=True)
-
-    def _hang_up(self, owner: RemoteProcess) -> None:
-        """The kernel closes the connection of a dead client; through a cut wire nobody hears of it."""
+    def _end_server(self, server: Server, after_us: int) -> None:
+        """Have the kernel close the connections of a dead server; another one comes later."""
         world = self.world
-        if owner.connection is None:
+        del world.servers[server.name]
+        for end in server.ends:
+            end.wire.close(by_client=False)
+        world.access.count("server down")
+        self._server_trouble("server down", after_us, lambda: _ignore(world.start_server(server.name)))
+
+    def _drain(self) -> None:
+        """Stop a server in order; it, or another one of its name, comes back."""
+        world, kernel = self.world, self.world.kernel
+        able = [it for it in world.servers.values() if not (it.is_draining or it.process.stopped)]
+        if not able:
             return
-        server, epoch = owner.connection
-        if world.network.is_cut(owner.name, server.name):
-            server.process.soon(lambda: server.silent(owner.session, epoch), SILENT_US)
-        else:
-            world.network.send(
-                owner.process, server.process, lambda: server.gone(owner.session, epoch), sure=True
-            )
+        server = kernel.random.choice(able)
+        kernel.note("world", "drains", server.name)
+        world.access.count("server drained")
+        server.process.soon(lambda: server.drain(kernel.random.choice((0.5, 2.0, 5.0))))
 
-    def _silence_server(self, server: Server) -> None:
-        """The clients of a server that does not answer notice after a while."""
-        for remote in self.world.remotes.values():
-            self._silence(remote, server)
+        def stop() -> None:
+            if server.process.alive and world.servers.get(server.name) is server:
+                server.stop()
+                server.process.kill()
+                world.dead.append(server)
+                self._end_server(server, self._length_us())
 
-    def _silence(self, remote: RemoteProcess, server: Server) -> None:
-        if remote.connection is None or remote.connection[0] is not server:
+        self._later(kernel.between(SECOND // 10, DRAIN_US), stop)
+
+    def _part(self) -> None:
+        """Have a client process end in order."""
+        world = self.world
+        able = [it for it in world.remotes.values() if it.name != OPERATOR and not it.process.stopped]
+        if not able:
             return
-        epoch, network = remote.connection[1], self.world.network
-
-        def notice() -> None:
-            mute = not server.process.alive or server.process.stopped
-            if mute or network.is_cut(remote.name, server.name):
-                remote.notice_silence(server, epoch)
-
-        remote.process.soon(notice, NOTICED_US)
+        remote = world.kernel.random.choice(able)
+        world.access.count("client parted")
+        remote.part()
+        self.end(remote)
 
     def _stop(self) -> None:
         owner = self._someone()
@@ -206,44 +219,26 @@ class Faults:
                 world.record(h.Continued(when_us=kernel.now_us, client=owner.name))
 
         if isinstance(owner, Server):
-            self._silence_server(owner)
             world.access.count("server stopped")
             self._server_trouble("server stopped", self._length_us(), go_on)
             return
         world.access.count("client stopped")
         world.record(h.Stopped(when_us=kernel.now_us, client=owner.name))
-        if isinstance(owner, RemoteProcess) and owner.connection is not None:
-            server, epoch = owner.connection
-
-            def miss() -> None:
-                if process.stopped:
-                    server.silent(owner.session, epoch)
-
-            server.process.soon(miss, SILENT_US)
         self._later(self._length_us(), go_on)
 
     # --- wires, store and clock
 
     def _cut(self) -> None:
         world, chance = self.world, self.world.kernel.random
-        if not world.servers or not world.remotes:
+        clients = [*world.remotes, *world.rests]
+        if not world.servers or not clients:
             return
-        server = chance.choice(list(world.servers.values()))
-        remote = chance.choice(list(world.remotes.values()))
-        network, ends = world.network, (remote.name, server.name)
-        network.cut(*ends)
-        world.kernel.note("world", "cuts", *ends)
-        self._silence(remote, server)
-        if remote.connection is not None and remote.connection[0] is server:
-            epoch = remote.connection[1]
-
-            def miss() -> None:
-                if network.is_cut(*ends):
-                    server.silent(remote.session, epoch)
-
-            server.process.soon(miss, SILENT_US)
+        server, client = chance.choice(list(world.servers)), chance.choice(clients)
+        network = world.network
+        network.cut(client, server)
+        world.kernel.note("world", "cuts", client, server)
         world.access.count("partition")
-        self._trouble(remote.name, "partition", self._length_us(), lambda: network.mend(*ends))
+        self._trouble(client, "partition", self._length_us(), lambda: network.mend(client, server))
 
     def _take_store_down(self) -> None:
         access = self.world.access
@@ -271,6 +266,9 @@ class Faults:
         far = kernel.between(SECOND + SECOND // 10, 200 * SECOND) if kernel.happens(0.5) else 0
         by_us = far or kernel.between(1_000, SECOND // 5)
         by_us = by_us if forward else -by_us
+        if kernel.happens(0.1):
+            by_us = HOUR_US
+            access.count("clock an hour ahead")
         access.step_us += by_us
         access.count("clock stepped")
         self.world.record(h.ClockStepped(when_us=kernel.now_us, by_us=by_us))

@@ -1,8 +1,12 @@
-"""The wires between clients and servers: slow, lossy, and sometimes cut."""
+"""The network between clients and servers: slow, lossy, and sometimes cut.
+
+Streams are connections, see `Wire`; single requests and their answers are messages.
+"""
 
 from collections.abc import Callable
 
 from ebbgate.testing.simulated.kernel import Kernel, Process
+from ebbgate.testing.simulated.wire import Wire
 
 
 class Network:
@@ -14,7 +18,9 @@ class Network:
         self.lost = 0.0
         self.late = 0.0
         self.doubled = 0.0
-        self._count = count
+        self.reset = 0.0  # a connection, at each message that is said over it
+        self.wires: dict[Wire, None] = {}
+        self.count = count
         self._cut: dict[frozenset[str], int] = {}
 
     def cut(self, one: str, other: str) -> None:
@@ -28,6 +34,9 @@ class Network:
         self._cut[ends] -= 1
         if not self._cut[ends]:
             del self._cut[ends]
+            for wire in list(self.wires):
+                if ends == {wire.up.source.name, wire.up.target.name}:
+                    wire.mended()
 
     def is_cut(self, one: str, other: str) -> bool:
         """Tell whether nothing gets through between two."""
@@ -38,16 +47,16 @@ class Network:
     ) -> None:
         """Have `arrive` happen at `target` a little later, or not at all; `sure`: unless the wire is cut."""
         if self.is_cut(source.name, target.name):
-            self._count("message lost in a partition")
+            self.count("message lost in a partition")
             return
         if not sure and self.kernel.happens(self.lost):
-            self._count("message lost")
+            self.count("message lost")
             return
         delay_us = self.kernel.between(100, 20_000)
         if not sure and self.kernel.happens(self.late):
-            self._count("message late")
+            self.count("message late")
             delay_us = self.kernel.between(100_000, 20_000_000)
         target.soon(arrive, delay_us)
         if not sure and self.kernel.happens(self.doubled):
-            self._count("message doubled")
+            self.count("message doubled")
             target.soon(arrive, self.kernel.between(100, 20_000_000))

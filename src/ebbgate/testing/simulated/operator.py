@@ -129,10 +129,10 @@ class Operator:
         gate = self.gate
         for tried in range(TRIES_MAX):
             try:
-                outcomes = yield from gate.call((command,), None, gate.process.kernel.now_us + 5_000_000)
+                (outcome,) = yield from gate.call((command,), gate.process.kernel.now_us + 5_000_000)
             except EbbgateError:
-                outcomes = None
-            if outcomes:
-                return outcomes[0], tried > 0
+                outcome = None
+            if outcome is not None:
+                return outcome, tried > 0
             yield Sleep(gate.process.kernel.between(50_000, 1_000_000))
         return None, True

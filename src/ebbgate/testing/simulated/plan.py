@@ -12,7 +12,9 @@ class Plan(NamedTuple):
     shape: Shape  # deciders: embedded processes of one machine, servers on a network store, or both at once
     embedded: int  # processes
     servers: int
-    remotes: int  # client processes of servers
+    remotes: int  # client processes of servers, over streams
+    channels: int  # of each of them
+    rests: int  # client processes of servers, over REST
     callers: int  # at once, in each process
     tenants: int
     think_us: int  # typical pause of a caller between two blocks
@@ -43,7 +45,9 @@ def plan_of(seed: int) -> Plan:
         shape=shape,
         embedded=chance.randint(3, 8) if shape != "servers" else 0,
         servers=chance.randint(1, 3) if shape != "machine" else 0,
-        remotes=chance.randint(3, 8) if shape != "machine" else 0,
+        remotes=chance.randint(2, 6) if shape != "machine" else 0,
+        channels=chance.choice((1, 1, 2, 3)),
+        rests=chance.choice((0, 1, 3)) if shape != "machine" else 0,
         callers=chance.randint(1, 3),
         tenants=chance.randint(1, 4),
         think_us=chance.choice((200_000, 1_000_000, 5_000_000)),

@@ -133,5 +133,6 @@ class Run:
             *world.servers.values(),
             *world.embedded.values(),
             *world.remotes.values(),
+            *world.rests.values(),
         ]:
             owner.process.bury()

@@ -16,12 +16,15 @@ from ebbgate.testing.simulated.network import Network
 from ebbgate.testing.simulated.operator import Operator
 from ebbgate.testing.simulated.plan import Plan, plan_of
 from ebbgate.testing.simulated.remote import RemoteProcess
+from ebbgate.testing.simulated.rest import RestProcess
 from ebbgate.testing.simulated.server import Server
 from ebbgate.testing.simulated.store import Access, SimulatedStore
 
 SHARED: Final = "shared"
 RATE: Final = "rate"
 OPERATOR: Final = "operator"
+RESET_PER_LOSS: Final = 20
+"""How many single messages are lost for one connection that is reset."""
 
 
 class World:
@@ -43,7 +46,8 @@ class World:
         self.servers: dict[str, Server] = {}
         self.embedded: dict[str, EmbeddedProcess] = {}
         self.remotes: dict[str, RemoteProcess] = {}
-        self.dead: list[EmbeddedProcess | RemoteProcess | Server] = []
+        self.rests: dict[str, RestProcess] = {}
+        self.dead: list[EmbeddedProcess | RemoteProcess | RestProcess | Server] = []
         self.draining = False
         self._presences: dict[int, EmbeddedProcess] = {}
         self._born = 0
@@ -53,6 +57,7 @@ class World:
             plan.message_late,
             plan.message_doubled,
         )
+        network.reset = plan.message_lost / RESET_PER_LOSS
         for number in range(plan.servers):
             self.start_server(f"server{number}")
         self.operator = Operator(self._first_gate())
@@ -60,7 +65,7 @@ class World:
 
     def _first_gate(self) -> Gate:
         if self.plan.shape == "servers":
-            return self.start_remote(OPERATOR)
+            return self.start_remote(OPERATOR).channels[0]
         return self.start_embedded(OPERATOR)
 
     def _set_up(self) -> Steps[None]:
@@ -75,7 +80,9 @@ class World:
         for number in range(self.plan.embedded):
             self.populate(self.start_embedded(f"e{number}"))
         for number in range(self.plan.remotes):
-            self.populate(self.start_remote(f"r{number}"))
+            self.populate(*self.start_remote(f"r{number}").channels)
+        for number in range(self.plan.rests):
+            self.populate(self.start_rest(f"h{number}"))
 
     def _arm(self) -> None:
         plan, access = self.plan, self.access
@@ -102,15 +109,22 @@ class World:
         return made
 
     def start_remote(self, name: str) -> RemoteProcess:
-        """Start a client of servers."""
+        """Start a client of servers, over streams."""
         drift = self.kernel.random.uniform(-self.plan.drift, self.plan.drift)
-        made = self.remotes[name] = RemoteProcess(self, name, drift)
+        made = self.remotes[name] = RemoteProcess(self, name, drift, self.plan.channels)
         self.record(h.Started(when_us=self.kernel.now_us, client=name))
         return made
 
-    def populate(self, gate: Gate) -> None:
-        """Let callers live in a process."""
-        for _ in range(self.plan.callers):
+    def start_rest(self, name: str) -> RestProcess:
+        """Start a client of servers, over REST."""
+        made = self.rests[name] = RestProcess(self, name)
+        self.record(h.Started(when_us=self.kernel.now_us, client=name))
+        return made
+
+    def populate(self, *gates: Gate) -> None:
+        """Let callers live in a process; they ask by any of its gates."""
+        for number in range(max(self.plan.callers, len(gates))):
+            gate = gates[number % len(gates)]
             gate.process.start(self._live(gate))
 
     def next_name(self, name: str) -> str:
