@@ -153,7 +153,7 @@ def _findings(crew: Crew, down: Down | None, held: int, waiting: int) -> list[Fi
         passed_on(visits, SLOTS),
         in_order(visits),
         *([] if down is None else [survives(visits, down)]),
-        *at_the_rate(calls_ns, BURST, RATE, down),
+        *at_the_rate(calls_ns, BURST, RATE, CALLERS, down),
         nothing_left(held, waiting, crew.ended_badly()),
     ]
 

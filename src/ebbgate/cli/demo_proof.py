@@ -94,13 +94,16 @@ def most_within(calls_ns: Sequence[int], window_ns: int) -> int:
     return most
 
 
-def at_the_rate(calls_ns: Sequence[int], limit: int, rate: float, down: Down | None = None) -> list[Finding]:
+def at_the_rate(
+    calls_ns: Sequence[int], limit: int, rate: float, callers: int = 0, down: Down | None = None
+) -> list[Finding]:
     """After the first burst calls come at the rate, and no window of a second holds more than allowed.
 
-    What was lost while the server was `down` is not counted, beyond what the limit gives back in one burst.
+    What was lost while the server was `down` is not counted, beyond what the limit gives back in one burst. Who
+    waited then is granted its call the moment the server is back, and notes it when it is back itself.
     """
     calls_ns = sorted(calls_ns)
-    allowed = int(limit + rate + 0.1)
+    allowed = int(limit + rate + 0.1) + (callers if down else 0)
     most = most_within(calls_ns, SECOND_NS)
     seconds = (calls_ns[-1] - calls_ns[0]) / SECOND_NS if calls_ns else 0.0
     if down is not None:

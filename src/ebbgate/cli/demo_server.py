@@ -12,8 +12,8 @@ import msgspec
 
 from ebbgate.errors import ServerUnavailable
 
-AWAY_GRACE_SECONDS: Final = 1.0
-"""So soon the slots of a process that was killed pass on; ten times as long by default."""
+GRACE_SECONDS: Final = 1.0
+"""So soon after it was killed, or the server was started, the slots of a process pass on; by default later."""
 
 _START_SECONDS: Final = 30.0
 _END_SECONDS: Final = 12.0
@@ -49,7 +49,7 @@ class Server:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [
             sys.executable, "-P", "-m", "ebbgate", "serve", "--store", self._store, "--port", str(self._port),
-            "--away-grace", str(AWAY_GRACE_SECONDS), "-o", "json",
+            "--away-grace", str(GRACE_SECONDS), "--recovery-grace", str(GRACE_SECONDS), "-o", "json",
         ]  # fmt: skip
         environment = {key: value for key, value in os.environ.items() if not key.startswith("EBBGATE_")}
         process = subprocess.Popen(  # noqa: S603 - our own module
