@@ -14,16 +14,16 @@ from litestar.types import ASGIApp
 from ebbgate.errors import EbbgateError
 from ebbgate.server.decider import Decider
 from ebbgate.server.hearing import Hearing
-from ebbgate.server.options import BODY_BYTES_MAX
 from ebbgate.server.rest import operations
 from ebbgate.server.rest.answers import Answer, json_answer
-from ebbgate.server.rest.describing import Asked, route
+from ebbgate.server.rest.describing import Asked, options_route, route
 from ebbgate.server.rest.events import EventRoutes
 from ebbgate.server.rest.health import HealthRoutes
 from ebbgate.server.rest.leases import LeaseRoutes
 from ebbgate.server.rest.limits import LimitRoutes
 from ebbgate.server.rest.openapi import document
-from ebbgate.server.rest.problems import tell_defect, tell_error, tell_http_error
+from ebbgate.server.rest.problems import tell_defect, tell_error, tell_http_error, tell_nobody
+from ebbgate.server.rest.requests import Gone
 
 LIMITS: Final = "/v1/limits"
 LIMIT: Final = "/v1/limits/{name_or_id:str}"
@@ -48,14 +48,19 @@ def rest_app(decider: Decider, hearing: Hearing) -> ASGIApp:
             described.append(json_answer(200, document(app.routes, decider.book.settings)))
         return described[0]
 
+    routes = [*_routes(decider, hearing), route("GET", "/openapi.json", openapi, operations.OPENAPI)]
+    by_path: dict[str, list[HTTPRouteHandler]] = {}
+    for handler in routes:
+        by_path.setdefault(min(handler.paths), []).append(handler)
     app = Litestar(
-        [*_routes(decider, hearing), route("GET", "/openapi.json", openapi, operations.OPENAPI)],
+        # First, or the framework adds its own.
+        [*(options_route(path, handlers) for path, handlers in by_path.items()), *routes],
         openapi_config=None,
         logging_config=None,
-        request_max_body_size=BODY_BYTES_MAX,
         exception_handlers={
             EbbgateError: tell_error,
             HTTPException: tell_http_error,
+            Gone: tell_nobody,
             Exception: tell_defect,
         },
     )

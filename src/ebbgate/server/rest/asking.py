@@ -120,7 +120,7 @@ class Asking:
             return refusal(outcome)
         lease = self.decider.book.leases.get(lease_id)
         if is_new and type(outcome) is Ended:
-            if lease is None or lease.at_us >= 0:
+            if lease is None or lease.at_us >= 0 or not lease.asked:
                 return problem(IdReused(lease_id, f"has ended ({outcome.why})"))
             return problem(WaiterRemoved(lease_id, [name for name, _ in lease.asked], outcome.why))
         return self.show(lease_id, lease, 201 if is_new else 200, retry_seconds)

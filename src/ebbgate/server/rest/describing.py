@@ -6,7 +6,9 @@ from typing import Any, Final
 import msgspec
 from litestar import Request
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import Method
+from litestar.types import ASGIApp, Method
+
+from ebbgate.server.rest.answers import Answer
 
 Asked = Request[Any, Any, Any]
 """A request, as the framework has it."""
@@ -52,6 +54,18 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     replies: Mapping[int, Reply]
     problems: tuple[int, ...] = ()  # statuses, besides those of the front
     is_open: bool = False  # no key is needed
+
+
+def options_route(path: str, handlers: Sequence[HTTPRouteHandler]) -> HTTPRouteHandler:
+    """Return the route that tells which methods an address has; the framework's own names only some."""
+    methods = {"OPTIONS", *(method for handler in handlers for method in handler.http_methods)}
+    answer = Answer(204, headers=((b"allow", ", ".join(sorted(methods)).encode()),))
+
+    async def options() -> ASGIApp:
+        """Return the methods of this address."""
+        return answer
+
+    return HTTPRouteHandler(path, http_method="OPTIONS", status_code=200)(options)
 
 
 def route(method: Method, path: str, handler: Callable[..., Any], operation: Operation) -> HTTPRouteHandler:

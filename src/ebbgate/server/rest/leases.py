@@ -21,8 +21,6 @@ from ebbgate.server.rest.requests import (
     BodyReader,
     RenewBody,
     SpendBody,
-    after_of,
-    cursor_for,
     lease_id,
     microseconds,
     page_size,
@@ -51,20 +49,21 @@ class LeaseRoutes:
         """Have one decider do it."""
         self._decider = decider
         self._asking = Asking(decider, hearing)
+        settings = decider.book.settings
+        # Of what lasts no time, as a spend, or is not known: a command has one all the same.
+        self._duration_us = max(microseconds(DURATION_SECONDS), settings.lease_duration_min_us)
 
     # --- getting in
 
-    async def acquire(self, request: Asked, body: bytes) -> ASGIApp:
+    async def acquire(self, request: Asked) -> ASGIApp:
         """Take slots, or a place in the queue for them."""
         scope = request.scope
-        asked = _acquire.read(scope, body)
+        asked = await _acquire.read(request)
         return await self._ask(scope, asked, microseconds(asked.lease_duration_seconds), spend=False)
 
-    async def spend(self, request: Asked, body: bytes) -> ASGIApp:
+    async def spend(self, request: Asked) -> ASGIApp:
         """Spend slots of limits with a decay, or take a place in the queue for that."""
-        settings = self._decider.book.settings  # a spend lasts no time, but a command has a duration
-        duration_us = max(microseconds(DURATION_SECONDS), settings.lease_duration_min_us)
-        return await self._ask(request.scope, _spend.read(request.scope, body), duration_us, spend=True)
+        return await self._ask(request.scope, await _spend.read(request), self._duration_us, spend=True)
 
     async def _ask(
         self, scope: Scope, asked: AcquireBody | SpendBody, duration_us: int, *, spend: bool
@@ -84,12 +83,14 @@ class LeaseRoutes:
         found = parameters(request.scope, "limit", "state", "holder", "page_size", "cursor")
         size = page_size(found)
         page = self._decider.ask(
-            ListLeases(found.get("limit"), found.get("state"), found.get("holder"), after_of(found), size)
+            ListLeases(
+                found.get("limit"), found.get("state"), found.get("holder"), found.get("cursor", ""), size
+            )
         )
         if isinstance(page, Refused):
             return refusal(page)
         items = [entry for entry in page if isinstance(entry, LeaseInfo)] if isinstance(page, list) else []
-        return json_answer(200, LeasePage(items, cursor_for(items[-1].id) if len(items) == size else None))
+        return json_answer(200, LeasePage(items, items[-1].id if len(items) == size else None))
 
     async def read(self, request: Asked) -> ASGIApp:
         """Return a lease; the caller's own waiter is asked for again, and a grant to it is fetched."""
@@ -107,18 +108,20 @@ class LeaseRoutes:
 
     # --- keeping and ending
 
-    async def renew(self, request: Asked, body: bytes) -> ASGIApp:
+    async def renew(self, request: Asked) -> ASGIApp:
         """Restart the countdown of leases."""
         key = key_of(request.scope)
         session = session_of(key)
-        asked = _renew.read(request.scope, body)
+        asked = await _renew.read(request)
         leases = self._decider.book.leases
-        given_us = -1 if asked.lease_duration_seconds is None else microseconds(asked.lease_duration_seconds)
+        seconds = asked.lease_duration_seconds
+        given_us = None if seconds is None else microseconds(seconds)
         commands, tokens = [], []
         for text in asked.ids:
             renewed_id = lease_id(text)
             lease = leases.get(renewed_id)
-            duration_us = given_us if given_us >= 0 or lease is None else lease.duration_us
+            before_us = lease.duration_us if lease is not None and lease.at_us >= 0 else self._duration_us
+            duration_us = before_us if given_us is None else given_us
             commands.append(Renew(renewed_id, session, EPOCH, duration_us, asked.retake))
             tokens.append(-1 if lease is None else lease.token)
         outcomes = await self._asking.carry_out(key, commands)

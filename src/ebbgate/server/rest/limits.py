@@ -1,6 +1,7 @@
 """Limits: list, create, read, replace, change, delete."""
 
 import logging
+import re
 import uuid
 from hashlib import blake2b
 from typing import Final, Literal, TypeVar
@@ -23,8 +24,7 @@ from ebbgate.server.rest.requests import (
     ChangeBody,
     CreateBody,
     ReplaceBody,
-    after_of,
-    cursor_for,
+    body_of,
     flag,
     page_size,
     parameters,
@@ -41,6 +41,7 @@ _create: Final = BodyReader(CreateBody)
 _replace: Final = BodyReader(ReplaceBody)
 _change: Final = BodyReader(ChangeBody, "application/merge-patch+json")
 
+_IDEMPOTENCY_VALUE: Final = re.compile(rb"[!-~]{1,200}")
 _IDEMPOTENCY_KEY: Final = b"idempotency-key"
 
 
@@ -59,13 +60,14 @@ class LimitRoutes:
             one = None if is_uuid(found["name"]) else self._decider.ask(ReadLimit(found["name"]))
             return json_answer(200, LimitPage([one] if isinstance(one, LimitInfo) else [], None))
         prefix = normalize("NFC", found.get("prefix", ""))
-        page = self._decider.ask(ListLimits(prefix, after_of(found), size))
+        page = self._decider.ask(ListLimits(prefix, found.get("cursor", ""), size))
         items = [entry for entry in page if isinstance(entry, LimitInfo)] if isinstance(page, list) else []
-        return json_answer(200, LimitPage(items, cursor_for(items[-1].name) if len(items) == size else None))
+        return json_answer(200, LimitPage(items, items[-1].name if len(items) == size else None))
 
-    async def create(self, request: Asked, body: bytes) -> ASGIApp:
+    async def create(self, request: Asked) -> ASGIApp:
         """Create a limit."""
-        limit = _create.read(request.scope, body)
+        body = await body_of(request)
+        limit = _create.decode(request, body)
         decay = _decay(limit.slot_decay_per_second, limit.rate)
         command = PutLimit(
             _request_id(request.scope, body), "create", limit.name, str(uuid.uuid4()), None, limit.limit,
@@ -79,13 +81,14 @@ class LimitRoutes:
         found = self._decider.ask(ReadLimit(_target(request.scope)))
         return refusal(found) if isinstance(found, Refused) else json_answer(200, found)
 
-    async def replace(self, request: Asked, body: bytes) -> ASGIApp:
+    async def replace(self, request: Asked) -> ASGIApp:
         """Create a limit of this name, or make the one that is there like this.
 
         A limit that is renamed so is created, or changed, under its new name if there is none of the old one:
         then that has happened before, and the answer was lost.
         """
-        limit = _replace.read(request.scope, body)
+        body = await body_of(request)
+        limit = _replace.decode(request, body)
         target = _target(request.scope)
         name = None if limit.name is msgspec.UNSET else limit.name
         mode: Mode = "put"
@@ -102,9 +105,10 @@ class LimitRoutes:
             )
         )  # fmt: skip
 
-    async def change(self, request: Asked, body: bytes) -> ASGIApp:
+    async def change(self, request: Asked) -> ASGIApp:
         """Change what is given of a limit."""
-        change = _change.read(request.scope, body)
+        body = await body_of(request)
+        change = _change.decode(request, body)
         return await self._put(
             PutLimit(
                 _request_id(request.scope, body), "update", _target(request.scope), "",
@@ -149,6 +153,10 @@ def _request_id(scope: Scope, body: bytes) -> str:
     """Return under which name a change is remembered: exactly this request of this client, under its own name."""
     for name, value in scope["headers"]:
         if name == _IDEMPOTENCY_KEY:
+            if not _IDEMPOTENCY_VALUE.fullmatch(value):
+                raise InvalidRequest(
+                    "Idempotency-Key must be 1 to 200 letters, digits and signs, without a space"
+                )
             method = str(scope.get("method", ""))
             parts = (key_of(scope).encode(), value, method.encode(), scope["path"].encode(), body)
             return blake2b(

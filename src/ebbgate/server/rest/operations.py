@@ -257,5 +257,5 @@ READYZ: Final = Operation(
 OPENAPI: Final = Operation(
     id="openapi",
     summary="This document",
-    replies={200: Reply("The document.", dict[str, object])},
+    replies={200: Reply("The document.", dict[str, Any])},
 )

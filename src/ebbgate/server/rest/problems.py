@@ -59,6 +59,12 @@ class UnsupportedMediaType(InvalidRequest):
     code = "unsupported_media_type"
 
 
+class TooLarge(InvalidRequest):
+    """A body has more than 1 MiB."""
+
+    code = "too_large"
+
+
 class Problem(msgspec.Struct, frozen=True):
     """What went wrong (RFC 9457). Further members are the arguments of the error, by name."""
 
@@ -126,8 +132,6 @@ def tell_http_error(request: Asked, error: HTTPException) -> Response[bytes]:
                 {},
                 ((b"allow", names.encode()),),
             )
-        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            answer = _answer("too_large", "a request's body may have up to 1 MiB; ask for less at a time", {})
         case status if 400 <= status < 500:
             answer = _answer("malformed", error.detail, {})
         case _:
@@ -139,6 +143,12 @@ def tell_defect(request: Asked, error: Exception) -> Response[bytes]:
     """Answer a request on which the server failed; what happened stands in the log alone."""
     _log.error("a request failed: %s %s", request.scope["method"], request.scope["path"], exc_info=error)
     return _response(refusal(Refused(InternalError.code, {"message": ""})))
+
+
+def tell_nobody(request: Asked, error: Exception) -> Response[bytes]:
+    """Answer nobody: the client has left."""
+    del request, error
+    return Response(b"", status_code=400)
 
 
 def _response(answer: Answer) -> Response[bytes]:

@@ -5,7 +5,6 @@ What the core checks itself, with its own words and codes, is only described her
 
 import re
 import uuid
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from typing import Annotated, Final, Generic, TypeVar
 from urllib.parse import parse_qsl
@@ -17,7 +16,9 @@ from ebbgate.core.commands import LABEL_LENGTH_MAX, LABELS_MAX, LIMITS_MAX, PRIO
 from ebbgate.core.limits import DESCRIPTION_LENGTH_MAX, LIMIT_MAX, NAME_LENGTH_MAX
 from ebbgate.core.model import SECOND, Slots
 from ebbgate.errors import InvalidRequest
-from ebbgate.server.rest.problems import Malformed, UnsupportedMediaType, unknown_name, unreadable
+from ebbgate.server.options import BODY_BYTES_MAX
+from ebbgate.server.rest.describing import Asked
+from ebbgate.server.rest.problems import Malformed, TooLarge, UnsupportedMediaType, unknown_name, unreadable
 from ebbgate.wire.questions import PAGE_MAX
 
 WAIT_MAX_SECONDS: Final = 60.0
@@ -74,13 +75,13 @@ class SlotsAsked(_Body, frozen=True):
     slots: Annotated[int, _says(minimum=1, maximum=LIMIT_MAX)] = 1
 
 
-Asked = Annotated[list[SlotsAsked], msgspec.Meta(min_length=1, max_length=LIMITS_MAX)]
+Wanted = Annotated[list[SlotsAsked], msgspec.Meta(min_length=1, max_length=LIMITS_MAX)]
 
 
 class AcquireBody(_Body, frozen=True):
     """Slots to hold, all or none, and on which terms."""
 
-    limits: Asked
+    limits: Wanted
     id: Id | None = None  # a fresh UUID; the same one again is the same acquisition
     lease_duration_seconds: Seconds = DURATION_SECONDS
     wait_seconds: Wait = 0.0  # how long this request may be held open; the place in the queue outlives it
@@ -93,7 +94,7 @@ class AcquireBody(_Body, frozen=True):
 class SpendBody(_Body, frozen=True):
     """Slots to spend, all or none, and on which terms."""
 
-    limits: Asked
+    limits: Wanted
     id: Id | None = None
     wait_seconds: Wait = 0.0
     queue: bool = True
@@ -146,11 +147,35 @@ class ChangeBody(_Body, frozen=True):
 B = TypeVar("B", bound=_Body)
 
 
+class Gone(Exception):  # noqa: N818 - not an error: nobody is there any more
+    """The client left before its request was whole."""
+
+
+async def body_of(request: Asked) -> bytes:
+    """Return the body of a request; the framework's own way of reading it costs as much as everything else.
+
+    Raises:
+        TooLarge: it is.
+        Gone: it never came.
+    """
+    body = b""
+    while True:
+        message = await request.receive()
+        if message["type"] != "http.request":
+            raise Gone
+        body = body + message["body"] if body else message["body"]
+        if len(body) > BODY_BYTES_MAX:
+            raise TooLarge("a request's body may have up to 1 MiB; ask for less at a time")
+        if not message["more_body"]:
+            return body
+
+
 class BodyReader(Generic[B]):
     """Reads bodies of one kind."""
 
     def __init__(self, kind: type[B], *media_types: str) -> None:
         """Read bodies of `kind`, in JSON, or under another name for it."""
+        self._kind = kind
         self._decode = msgspec.json.Decoder(kind).decode
         self._fields = frozenset(kind.__struct_fields__)
         if "limits" in self._fields:
@@ -158,13 +183,17 @@ class BodyReader(Generic[B]):
         self.media_types = ("application/json", *media_types)
         self._media_types = frozenset(name.encode() for name in self.media_types)
 
-    def read(self, scope: Scope, body: bytes) -> B:
-        """Return what a body says.
+    async def read(self, request: Asked) -> B:
+        """Return what a request says.
 
         Raises:
             InvalidRequest: it is not JSON, or does not say it rightly.
         """
-        for name, value in scope["headers"]:
+        return self.decode(request, await body_of(request))
+
+    def decode(self, request: Asked, body: bytes) -> B:
+        """Return what a body says; see `read`."""
+        for name, value in request.scope["headers"]:
             if name == b"content-type":
                 if value in self._media_types:
                     break
@@ -176,11 +205,30 @@ class BodyReader(Generic[B]):
         try:
             return self._decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            if isinstance(error, msgspec.ValidationError) and "got `float`" in str(error):
+                return self._decode_whole(body)
+            raise unreadable(error, self._fields) from error
+
+    def _decode_whole(self, body: bytes) -> B:
+        """Return what a body says that writes a whole number like 5.0, which in JSON is the same as 5."""
+        try:
+            return msgspec.convert(_whole(msgspec.json.decode(body)), self._kind)
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise unreadable(error, self._fields) from error
 
     def _unsupported(self, given: bytes) -> UnsupportedMediaType:
         was = repr(given.decode("latin-1")[:100]) if given else "missing"
         return UnsupportedMediaType(f"the Content-Type of a body must be {self.media_types[0]}, it is {was}")
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list):
+        return [_whole(entry) for entry in value]
+    if isinstance(value, dict):
+        return {name: _whole(entry) for name, entry in value.items()}
+    return value
 
 
 def slots_of(limits: Sequence[SlotsAsked]) -> Slots:
@@ -287,29 +335,6 @@ def page_size(found: dict[str, str]) -> int:
     if not 1 <= size <= PAGE_MAX:
         raise InvalidRequest(f"page_size must be from 1 to {PAGE_MAX}, got {text[:100]!r}")
     return size
-
-
-def cursor_for(last: str) -> str:
-    """Return the cursor that goes on after an entry."""
-    return urlsafe_b64encode(last.encode()).decode().rstrip("=")
-
-
-def after_of(found: dict[str, str]) -> str:
-    """Return the entry after which a page begins; empty for the first page.
-
-    Raises:
-        InvalidRequest: the cursor is none of ours.
-    """
-    cursor = found.get("cursor")
-    if cursor is None:
-        return ""
-    try:
-        after = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except ValueError:
-        after = ""
-    if not after or cursor_for(after) != cursor:
-        raise InvalidRequest("cursor must be the next_cursor of an earlier page; leave it out to begin anew")
-    return after
 
 
 def microseconds(seconds: float) -> int:

@@ -1,0 +1,96 @@
+"""The OpenAPI document says what is so."""
+
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from ebbgate.server.rest.problems import STATUSES
+from tests.server.rest.serving import Served
+
+METHODS = {"get", "put", "post", "patch", "delete"}
+
+
+@pytest.fixture
+def document(rest: Served) -> dict[str, Any]:
+    """Return the document that a server gives."""
+    answer = rest.client.get("/openapi.json")
+    assert answer.headers["content-type"] == "application/json"
+    return dict(answer.json())
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (path, method, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_it_names_every_route_that_is_promised(document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.1.0"
+    assert {path: set(methods) for path, methods in document["paths"].items()} == {
+        "/livez": {"get"},
+        "/readyz": {"get"},
+        "/openapi.json": {"get"},
+        "/v1/limits": {"get", "post"},
+        "/v1/limits/{name_or_id}": {"get", "put", "patch", "delete"},
+        "/v1/leases": {"get", "post"},
+        "/v1/leases/renew": {"post"},
+        "/v1/leases/{id}": {"get", "delete"},
+        "/v1/leases/{id}/revoke": {"post"},
+        "/v1/spends": {"post"},
+        "/v1/events": {"get"},
+    }
+
+
+def test_every_operation_has_its_own_id_and_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(set(ids)) == len(ids)
+    for link in document["components"]["links"].values():
+        assert link["operationId"] in ids
+
+    def check(part: object) -> None:
+        if isinstance(part, dict):
+            reference = part.get("$ref")
+            if isinstance(reference, str):
+                where: Any = document
+                for name in reference.removeprefix("#/").split("/"):
+                    where = where[name]
+            for entry in part.values():
+                check(entry)
+        elif isinstance(part, list):
+            for entry in part:
+                check(entry)
+
+    check(document)
+
+
+def test_every_example_is_as_its_schema_says(document: dict[str, Any]) -> None:
+    shown = 0
+
+    def check(content: dict[str, Any]) -> None:
+        nonlocal shown
+        if "example" in content:
+            schema = {**content["schema"], "components": document["components"]}
+            jsonschema_rs.validate(schema, content["example"], validate_formats=True)
+            shown += 1
+
+    for _, _, operation in operations(document):
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            check(content)
+        for response in operation["responses"].values():
+            for content in response.get("content", {}).values():
+                check(content)
+        for parameter in operation.get("parameters", ()):
+            check(parameter)
+    assert shown > 15
+
+
+def test_every_code_of_a_problem_is_named(document: dict[str, Any]) -> None:
+    assert document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] == sorted(STATUSES)
+
+
+def test_the_least_lease_duration_is_that_of_this_server(document: dict[str, Any]) -> None:
+    duration = document["components"]["schemas"]["AcquireBody"]["properties"]["lease_duration_seconds"]
+    assert (duration["minimum"], duration["maximum"]) == (0.2, 86_400)
