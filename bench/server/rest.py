@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.background import HOST
+from bench.background import HOST, processor_seconds
 from bench.report import Line, NotHereError, Options, Remark, at_least, at_most
 from bench.server.serving import served
 
@@ -23,10 +23,12 @@ def run(options: Options) -> Iterator[Line | Remark]:
     yield Remark(_version(wrk))
     seconds = round(options.scaled(5, 1))
     with served(a=10_000) as server:
+        before_s = processor_seconds(server.pid)
         found = [_measured(wrk, server.port, seconds) for _ in range(options.repeats)]
-    yield Line(
-        f"REST, {CONNECTIONS} connections, FULL, pairs", [r["rate"] for r in found], "/s", at_least(5_000)
-    )
+        used_s = processor_seconds(server.pid) - before_s
+    note = f"processor for a pair: server {1e6 * used_s / sum(r['pairs'] for r in found):.0f} us"
+    rates = [r["rate"] for r in found]
+    yield Line(f"REST, {CONNECTIONS} connections, FULL, pairs", rates, "/s", at_least(5_000), note=note)
     yield Line(f"REST, {CONNECTIONS} connections, a request, p50", [r["p50"] for r in found], "ms")
     yield Line(
         f"REST, {CONNECTIONS} connections, a request, p99", [r["p99"] for r in found], "ms", at_most(30)
