@@ -66,12 +66,14 @@ def _key(url: str, api_key: str | None) -> _Key:
 def _open(key: _Key, settings: Settings | None) -> Gate:
     url, api_key = key
     if is_remote(url):
+        from ebbgate.client.remote.addresses import addresses_of
         from ebbgate.client.remote.gate import RemoteGate
 
-        return RemoteGate(url, api_key)
+        return RemoteGate(addresses_of(url), api_key)
     from ebbgate.client.embedded.opening import open_gate
+    from ebbgate.client.owned.opening import owner_gate
 
-    return open_gate(url, settings)
+    return owner_gate(url, settings) or open_gate(url, settings)
 
 
 def close_gate(url: str, api_key: str | None = None) -> None:

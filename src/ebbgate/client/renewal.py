@@ -91,8 +91,11 @@ class Upkeep:
 class RenewalGate(Protocol):
     """What the renewer needs of a gate."""
 
-    epoch: int
     holding: dict[str, "Lease"]
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of its sessions, where they have one together."""
 
     def clock(self) -> int:
         """Return the local time in microseconds."""

@@ -74,7 +74,7 @@ class Neighbours:
         presence = self._presence
         if presence is None:
             return []
-        others = [s for s in sessions if s.presence >= 0 and s.id != self._session]
+        others = [s for s in sessions if s.presence >= 0 and s.presence != self.presence]
         return [Away(s.id, s.epoch, certain=True) for s in others if not presence.is_alive(s.presence)]
 
     def clean_up_after(self, dead: Iterable[Away]) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
 import threading
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from typing import Final, TypeVar
 
 from ebbgate.client.embedded.deaths import Deaths
 from ebbgate.client.embedded.hearing import Hearing
+from ebbgate.client.embedded.heritage import Heritage, greetings
 from ebbgate.client.embedded.jobs import Job, fail, is_unknown
 from ebbgate.client.embedded.loop_port import LoopPort
 from ebbgate.client.embedded.plan import Plan
@@ -35,7 +35,7 @@ from ebbgate.client.ids import new_id
 from ebbgate.client.renewal import Renewer
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Acquire, Away, Command, Held, Hello, Outcome, Release, Tick, Told, Waiting
+from ebbgate.core.commands import Acquire, Away, Command, Held, Outcome, Release, Tick, Told, Waiting
 from ebbgate.core.model import SECOND, Lease, Stored
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
@@ -52,22 +52,26 @@ _log: Final = logging.getLogger("ebbgate")
 class EmbeddedGate:
     """Carries commands to the book of this process and outcomes back."""
 
-    def __init__(self, store: EmbeddedStore, path: Path | None, book: Book) -> None:
+    def __init__(
+        self, store: EmbeddedStore, path: Path | None, book: Book, heritage: Heritage | None = None
+    ) -> None:
         """Take part in what `store` keeps; the gate closes it in the end.
 
         Args:
             store: opened.
             path: its file; None: nobody but this process knows it.
             book: empty.
+            heritage: of the owner of the file, who has died.
         """
         self.store = store
         self.book = book
-        self.session = self.name = new_id()
-        self.epoch = 1
-        self.hearing = Hearing()
+        self.sessions = heritage.sessions if heritage else (new_id(),)
+        self.session = self.name = self.sessions[0]
+        self.epoch = heritage.epoch if heritage else 1
+        self.hearing = Hearing(heritage.holding if heritage else {})
         self.holding = self.hearing.holding
         self.waiters = self.hearing.waiters
-        self.plan = Plan(self.session)
+        self.plan = Plan(self.sessions)
         self.ports = self.plan.ports
         self.engine = Engine(book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
         self._mutex = threading.Lock()
@@ -76,16 +80,13 @@ class EmbeddedGate:
         self.push = self._neighbours.push
         self.new_mailbox = self._neighbours.new_mailbox
         self._mailbox = self._neighbours.mailbox
-        self._hello = Hello(
-            self.session, self.epoch, socket.gethostname(), os.getpid(), None,
-            self._neighbours.presence, self._mailbox.address, remembers="nothing",
-        )  # fmt: skip
+        self._hellos = greetings(self.sessions, self.epoch, self._neighbours.presence, self._mailbox.address)
         self._greeted = False
         self._company = 0  # for so many calls more, another process is expected to have written before
         self._promoted: list[Lease] = []  # who stands first in its line since the last commit
         self._closed = False
         self.deaths = Deaths(self, self._neighbours, self._mutex)
-        self.renewer = Renewer(self)
+        self.renewer = heritage.renewer if heritage else Renewer(self)
         self._threads: ThreadPort | None = None
         self._loops: dict[asyncio.AbstractEventLoop, LoopPort] = {}
 
@@ -189,7 +190,7 @@ class EmbeddedGate:
         for tell in told:
             self._deliver(tell)
         for lease in self._promoted:
-            if lease.wake and lease.session != self.session:
+            if lease.wake and lease.session not in self.sessions:
                 self.push(lease.wake)  # to take in what it missed and to plan for its turn
 
     def _refresh(self, patience_us: int | None) -> None:
@@ -203,7 +204,7 @@ class EmbeddedGate:
 
     def _carry_out(self, jobs: list[Job], patience_us: int | None) -> list[Told]:
         dead = [] if self._greeted else self.deaths.others()
-        commands: list[Command] = [*dead] if self._greeted else [*dead, self._hello]
+        commands: list[Command] = [*dead] if self._greeted else [*dead, *self._hellos]
         before = len(commands)
         for job in jobs:
             commands.extend(job.commands)
@@ -284,7 +285,7 @@ class EmbeddedGate:
         return min(max(self.local_instant(held.at_us), started_us), self.clock())
 
     def _deliver(self, told: Told) -> None:
-        if told.session == self.session:
+        if told.session in self.sessions:
             self.hearing.hear(told.id, told.outcome)
         elif told.wake:
             self.push(told.wake)
@@ -295,7 +296,7 @@ class EmbeddedGate:
         if stored is not None:
             self.hearing.took_in(stored)
             return
-        self._greeted = self._greeted and self.session in self.book.sessions
+        self._greeted = self._greeted and all(session in self.book.sessions for session in self.sessions)
         self.hearing.took_in_everything(self.book)
 
     # --- waiting
@@ -374,8 +375,12 @@ class EmbeddedGate:
         self._closed = True
         with contextlib.suppress(EbbgateError):
             if self._greeted:
-                releases = [Release(id_, self.session, self.epoch) for id_ in [*self.holding, *self.waiters]]
-                self.call([*releases, Away(self.session, self.epoch, certain=True)])
+                releases = [Release(id_, self.session, self.epoch) for id_ in self.waiters]
+                releases += [
+                    Release(id_, lease.session, self.epoch) for id_, lease in list(self.holding.items())
+                ]
+                aways = [Away(session, self.epoch, certain=True) for session in self.sessions]
+                self.call([*releases, *aways])
         with contextlib.suppress(StoreUnavailable):  # nothing is lost: what was committed is in the log
             self.store.close()
         self.hearing.close()

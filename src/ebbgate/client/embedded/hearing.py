@@ -13,10 +13,10 @@ from ebbgate.core.model import Lease, Stored
 class Hearing:
     """Who waits, who holds, and the word that reaches them."""
 
-    def __init__(self) -> None:
-        """Nobody waits or holds yet."""
+    def __init__(self, holding: dict[str, HeldLease] | None = None) -> None:
+        """Nobody waits yet; `holding` are those who hold, nobody if it is not given."""
         self.waiters: dict[str, Waiter] = {}
-        self.holding: dict[str, HeldLease] = {}
+        self.holding = {} if holding is None else holding
 
     def hear(self, lease_id: str, outcome: Heard | Gone) -> None:
         """Pass on what became of one lease."""

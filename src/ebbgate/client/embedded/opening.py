@@ -1,9 +1,11 @@
 """From the address of a store to an embedded gate on it."""
 
 import os
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from ebbgate.client.embedded.gate import EmbeddedGate
+from ebbgate.client.embedded.heritage import Heritage
 from ebbgate.client.management import Management
 from ebbgate.core.book import Book
 from ebbgate.core.model import Settings
@@ -21,20 +23,30 @@ def canonical(url: str) -> str:
     return f"sqlite:///{quote(os.path.realpath(path_of(url)))}"
 
 
-def open_gate(url: str, settings: Settings | None) -> EmbeddedGate:
+def open_gate(url: str, settings: Settings | None, heritage: Heritage | None = None) -> EmbeddedGate:
     """Open the store at a canonical address and return a gate on it.
+
+    Args:
+        url: of the store.
+        settings: of a store that is opened for the first time.
+        heritage: of the owner of the file, who has died.
 
     Raises:
         InvalidRequest: `url` names no store.
         StoreUnavailable: it cannot be opened.
     """
     store = open_store(url)
-    path = path_of(url) if url.startswith("sqlite:") else None
+    path = path_of_file(url)
     try:
-        return EmbeddedGate(store, path, Book(settings))
+        return EmbeddedGate(store, path, Book(settings), heritage)
     except BaseException:
         store.close()
         raise
+
+
+def path_of_file(url: str) -> Path | None:
+    """Return the file of a store; None for one in memory."""
+    return path_of(url) if url.startswith("sqlite:") else None
 
 
 def embedded(client: Management) -> EmbeddedGate:

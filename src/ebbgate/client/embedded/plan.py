@@ -1,5 +1,6 @@
 """When this process should look again though nobody tells it anything."""
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from ebbgate.client.embedded.timing import OVERDUE_US, RETRY_US
@@ -23,12 +24,12 @@ class Port(Protocol):
 class Plan:
     """The next moment at which time alone changes something that is this process's to see to."""
 
-    def __init__(self, session: str) -> None:
-        """Plan nothing yet, for the process of this session."""
+    def __init__(self, sessions: Sequence[str]) -> None:
+        """Plan nothing yet, for the process of these sessions."""
         self.at_us = -1  # by the store's clock; -1: not until told
         self.ports: Final[list[Port]] = []  # those who wait by it
         self.grace: Final = Grace()
-        self._session = session
+        self._own = frozenset(["", *sessions])
         self._not_before_us = -1
 
     def make(self, book: Book, now_us: int) -> None:
@@ -36,7 +37,7 @@ class Plan:
         may_expire = self.grace.is_over(now_us)
         due = book.next_due(now_us, expire=may_expire)
         at_us = due.at_us
-        if at_us >= 0 and due.session not in {"", self._session}:
+        if at_us >= 0 and due.session not in self._own:
             at_us += OVERDUE_US  # its own process sees to it
         if not may_expire and not 0 <= at_us <= self.grace.until_us:
             at_us = self.grace.until_us

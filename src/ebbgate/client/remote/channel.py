@@ -27,11 +27,17 @@ class Channel:
         self._was_connected = False
         self._is_attached = False  # whether the renewer was told of this connection
         self._is_closed = False
+        self._closed = ServerUnavailable("this client was closed", transient=False)
 
     @property
     def epoch(self) -> int:
         """The epoch of the connection that there is or was last."""
         return self._desk.epoch
+
+    @property
+    def highest_epoch(self) -> int:
+        """The highest epoch under which it may have greeted."""
+        return max(self._epochs, self.epoch)
 
     def counted_from(self, held: Held, started_us: int) -> int:
         """Return from when a lease is counted; see `Place`."""

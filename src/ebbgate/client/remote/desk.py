@@ -10,7 +10,7 @@ from typing import Final
 from ebbgate.client.remote.items import again
 from ebbgate.client.remote.line import Line, Message
 from ebbgate.client.remote.offset import Offset
-from ebbgate.client.waiting import Heard, Waiter
+from ebbgate.client.waiting import Gone, Heard, Waiter
 from ebbgate.core.commands import (
     Done,
     Ended,
@@ -351,6 +351,12 @@ class Desk:
         if isinstance(error, NotAuthorized):
             for lease_id in list(self.queued):
                 self.hear(lease_id, Refused(error.code, {"message": str(error)}))
+
+    def retire(self, error: ServerUnavailable) -> None:
+        """Have everybody ask again: somebody else answers from now on."""
+        self.fail(error)
+        for lease_id in list(self.queued):
+            self.queued.pop(lease_id)[0].hear(Gone())
 
     def close(self) -> None:
         """Tell everybody that nobody will tell them anything any more."""

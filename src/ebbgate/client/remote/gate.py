@@ -15,7 +15,7 @@ import msgspec
 
 from ebbgate import settings
 from ebbgate.client.ids import new_id
-from ebbgate.client.remote.addresses import addresses_of
+from ebbgate.client.remote.addresses import Address
 from ebbgate.client.remote.dialling import Dialler
 from ebbgate.client.remote.items import check, checked, item_of
 from ebbgate.client.remote.loop_channel import LoopChannel
@@ -50,6 +50,10 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=settings.ca_file())
 
 
+def _do_nothing() -> None:
+    """Nobody wants to know."""
+
+
 def clock() -> int:
     """Return the local time in microseconds; it never steps, and runs while the machine sleeps."""
     return time.clock_gettime_ns(_CLOCK) // 1_000
@@ -58,22 +62,28 @@ def clock() -> int:
 class RemoteGate:
     """Carries commands to servers and outcomes back."""
 
-    clock = staticmethod(clock)
-
-    def __init__(self, url: str, api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        servers: Sequence[Address],
+        api_key: str | None = None,
+        *,
+        clock: Callable[[], int] = clock,
+        unreachable: Callable[[], None] | None = None,
+    ) -> None:
         """Connect on first use.
 
         Args:
-            url: of one or several servers.
+            servers: any of them will do.
             api_key: authenticates with them.
-
-        Raises:
-            InvalidRequest: `url` names no server.
+            clock: what this process counts leases by.
+            unreachable: is called, from threads of its own, whenever no server could be reached.
         """
         self.name = new_id()
-        self._dialler = Dialler(addresses_of(url), api_key, _tls)
-        self._renewals = RenewalLine(self, self._dialler)
-        self.renewer = Renewer(self._renewals)
+        self.clock = clock
+        self.unreachable = unreachable or _do_nothing
+        self._dialler = Dialler(servers, api_key, _tls)
+        self.renewals = RenewalLine(self, self._dialler)
+        self.renewer = Renewer(self.renewals)
         self.threads = ThreadChannel(self, self._dialler, new_id())
         self._loops: dict[asyncio.AbstractEventLoop, LoopChannel] = {}
         self._ended: list[LoopChannel] = []  # whose loops have ended while leases of theirs are held
@@ -99,7 +109,7 @@ class RemoteGate:
             return
         with self._guard:
             self._ended += [self._loops.pop(loop) for loop in list(self._loops) if loop.is_closed()]
-            held = {lease.session for lease in list(self._renewals.holding.values())}
+            held = {lease.session for lease in list(self.renewals.holding.values())}
             over = [channel for channel in self._ended if channel.session not in held]
             self._ended = [channel for channel in self._ended if channel.session in held]
         for channel in over:
@@ -131,7 +141,7 @@ class RemoteGate:
 
     def ended(self, ended: Ended) -> None:
         """See `Host`: whoever holds or waits for a lease hears that it was lost."""
-        lease = self._renewals.holding.get(ended.id)
+        lease = self.renewals.holding.get(ended.id)
         if lease is not None:
             lease.end(ended.why)
             return
@@ -145,11 +155,11 @@ class RemoteGate:
 
     def attach(self, session: str) -> None:
         """See `Host`."""
-        self._renewals.attach(session)
+        self.renewals.attach(session)
 
     def reconnected(self) -> None:
         """See `Host`."""
-        self._renewals.interrupt()
+        self.renewals.interrupt()
 
     def is_mine(self) -> bool:
         """Tell whether this process opened the gate, and did not inherit it by a fork."""
@@ -189,6 +199,25 @@ class RemoteGate:
                     raise
             time.sleep(RETRY_US / SECOND)
 
+    # --- another way takes its place
+
+    def lead_to(self, servers: Sequence[Address]) -> None:
+        """Connect to other servers from now on."""
+        self._dialler.addresses = tuple(servers)
+
+    def heritage(self) -> tuple[tuple[str, ...], int]:
+        """Return the sessions of this gate, that of its threads first, and an epoch that is above all theirs."""
+        channels = self._channels()
+        return tuple(channel.session for channel in channels), 1 + max(
+            channel.highest_epoch for channel in channels
+        )
+
+    def retire(self) -> None:
+        """Have all who ask ask again, and those who wait as well: another gate serves them."""
+        for channel in self._channels():
+            channel.retire()
+        self.renewals.retire()
+
     # --- the end
 
     def close(self) -> None:
@@ -200,13 +229,13 @@ class RemoteGate:
         self._is_closed = True
         for channel in self._channels():
             channel.close(until_us)
-        self._renewals.close(until_us)
+        self.renewals.close(until_us)
 
     def abandon(self) -> None:
         """Forget everything in a child after a fork: the parent keeps it."""
         self._is_closed = True
         self._dialler.abandon()
-        self._renewals.abandon()
+        self.renewals.abandon()
 
 
 def _item(command: Command, number: int) -> Up:

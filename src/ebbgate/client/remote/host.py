@@ -44,6 +44,9 @@ class Host(Protocol):
     def attach(self, session: str) -> None:
         """Hear that a session holds its first lease over a new connection."""
 
+    def unreachable(self) -> None:
+        """Hear, on a thread of its own, that no server could be reached."""
+
     def reconnected(self) -> None:
         """Hear that a session has a new connection, and so a new epoch."""
 

@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
+from ebbgate.client.remote.asked import LoopAsked, time_is_up
 from ebbgate.client.remote.channel import Channel, is_final
 from ebbgate.client.remote.connecting import Connector
-from ebbgate.client.remote.desk import Asked, Desk, Reply
 from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler
 from ebbgate.client.remote.host import (
     GIVE_BACK_US,
@@ -30,29 +30,10 @@ from ebbgate.core.commands import Acquire, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
 from ebbgate.errors import EbbgateError, ServerUnavailable
 from ebbgate.wire.questions import ReadSizes
-from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, ReleaseItem, Up
+from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, ReleaseItem
 
 LOOK_US: Final = GIVE_BACK_US // 2
 """How often is looked what time calls for while anything is unanswered."""
-
-
-class LoopAsked(Asked):
-    """A command of a task."""
-
-    __slots__ = ("asked_us", "future")
-
-    def __init__(
-        self, item: Up, future: "asyncio.Future[Reply | None]", asked_us: int, waiter: Waiter | None = None
-    ) -> None:
-        """See `Asked`; None in its future: there was no answer in time."""
-        super().__init__(item, waiter)
-        self.future = future
-        self.asked_us = asked_us
-
-    def settle(self, desk: Desk, reply: Reply) -> None:  # noqa: ARG002 - as its base has it
-        """Resume the task."""
-        if not self.future.done():
-            self.future.set_result(reply)
 
 
 class LoopChannel(Channel):
@@ -80,7 +61,7 @@ class LoopChannel(Channel):
         timer = None
         if until_us is not None or not command.wait:
             until_us = patience_until(now_us, until_us, self._host.patience_us(), waits=command.wait)
-            timer = self.loop.call_later((until_us - now_us) / SECOND, _time_is_up, asked)
+            timer = self.loop.call_later((until_us - now_us) / SECOND, time_is_up, asked)
         try:
             reply = await self._reply(asked)
         finally:
@@ -143,7 +124,7 @@ class LoopChannel(Channel):
         asked = LoopAsked(
             AskItem(self._desk.number(), ReadSizes(list(names))), self.loop.create_future(), self._clock()
         )
-        timer = self.loop.call_later(1, _time_is_up, asked)
+        timer = self.loop.call_later(1, time_is_up, asked)
         try:
             reply = await self._reply(asked)
         except EbbgateError:
@@ -174,7 +155,7 @@ class LoopChannel(Channel):
 
     async def _reply(self, asked: LoopAsked) -> Outcome | AnswerItem:
         if self._is_closed:
-            raise ServerUnavailable("this client was closed", transient=False)
+            raise self._closed
         self._put(asked)
         reply = None
         try:
@@ -270,7 +251,7 @@ class LoopChannel(Channel):
         desk, now_us = self._desk, self._clock()
         leaving = self._leaving
         while leaving and (leaving[0].future.done() or leaving[0].asked_us + GIVE_BACK_US <= now_us):
-            _time_is_up(leaving.popleft())
+            time_is_up(leaving.popleft())
         patience_us = -1
         for asked in desk.unanswered.values():
             if isinstance(asked, LoopAsked):
@@ -279,7 +260,7 @@ class LoopChannel(Channel):
                 if asked.asked_us + patience_us > now_us:
                     break
                 if not isinstance(asked.item, ReleaseItem):
-                    _time_is_up(asked)
+                    time_is_up(asked)
         connection = self._connection
         if connection is not None:
             if desk.look():
@@ -334,6 +315,7 @@ class LoopChannel(Channel):
         """See `Connectable`."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(self._fail, error)
+        self._host.unreachable()
 
     def _fail(self, error: EbbgateError) -> None:
         self._note(error)
@@ -355,6 +337,22 @@ class LoopChannel(Channel):
             self._connector.start()
 
     # --- the end
+
+    def retire(self) -> None:
+        """Have all who ask or wait ask again, from any thread: another gate serves them."""
+        self._connector.stop()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(self._retire)
+
+    def _retire(self) -> None:
+        self._is_closed = True
+        self._closed = ServerUnavailable("the server is gone")
+        for asked in self._desk.unanswered.values():
+            if isinstance(asked.item, ReleaseItem):
+                self._host.renewer.release_later(Release(asked.item.id, self.session, self.epoch))
+        self._desk.retire(self._closed)
+        if self._connection is not None:
+            self._drop(self._connection, self._closed)
 
     def close(self, until_us: int) -> None:
         """Say good-bye, and tell all who wait that it is over; from any thread."""
@@ -385,8 +383,3 @@ class LoopChannel(Channel):
             connection.part([bye], self._unsent, until_us - self._clock())
         if not self.loop.is_closed():
             self._desk.close()
-
-
-def _time_is_up(asked: LoopAsked) -> None:
-    if not asked.future.done():
-        asked.future.set_result(None)

@@ -67,6 +67,9 @@ class Sessions(Protocol):
     def hurry(self) -> None:
         """Hear that all leases are to be renewed now."""
 
+    def unreachable(self) -> None:
+        """Hear, on a thread of its own, that no server could be reached."""
+
     def reap(self) -> None:
         """See whether an event loop has ended."""
 
@@ -343,6 +346,7 @@ class RenewalLine:
         """See `Connectable`."""
         level = logging.WARNING if isinstance(error, NotAuthorized) else logging.DEBUG
         _log.log(level, "the renewer has no connection: %s", error)
+        self._sessions.unreachable()
 
     def _take_over(self) -> bool:
         """Begin to use a connection that was made; return whether there is one."""
@@ -376,6 +380,11 @@ class RenewalLine:
             connection.part(byes, self._unsent, until_us - self.clock())
         self._listener.close()
         self._bell.close()
+
+    def retire(self) -> None:
+        """Connect no more, and let the renewer's thread go; from any thread."""
+        self._connector.stop()
+        self.interrupt()
 
     def abandon(self) -> None:
         """Close this process's copies of its sockets after a fork."""

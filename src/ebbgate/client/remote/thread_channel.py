@@ -12,9 +12,9 @@ from typing import Final
 
 import msgspec
 
+from ebbgate.client.remote.asked import Sleeper, ThreadAsked
 from ebbgate.client.remote.channel import Channel, is_final
 from ebbgate.client.remote.connecting import Connector
-from ebbgate.client.remote.desk import Asked, Desk, Reply
 from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler
 from ebbgate.client.remote.host import (
     GIVE_BACK_US,
@@ -33,57 +33,6 @@ from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, Release
 
 LOOK_US: Final = SECOND
 """How often whoever reads looks what time calls for."""
-
-
-class Sleeper:
-    """What one thread waits for."""
-
-    __slots__ = ("_bed", "done")
-
-    def __init__(self) -> None:
-        """It has not come yet."""
-        self.done = False
-        self._bed: threading.Lock | None = None
-
-    def finish(self) -> None:
-        """Say that it has come."""
-        self.done = True
-        self.wake()
-
-    def wake(self) -> None:
-        """Have the thread look again, if it sleeps."""
-        if self._bed is not None:
-            with contextlib.suppress(RuntimeError):  # it was woken before
-                self._bed.release()
-
-    def lie_down(self) -> bool:
-        """Prepare to sleep: from now on it can be woken. Return whether it has come, and nobody need sleep."""
-        if self._bed is None:
-            self._bed = threading.Lock()
-        self._bed.acquire(blocking=False)
-        return self.done
-
-    def sleep(self, duration_us: int) -> None:
-        """Return when woken, or after so long."""
-        assert self._bed is not None, "it lies down before"
-        self._bed.acquire(timeout=duration_us / SECOND)
-
-
-class ThreadAsked(Asked):
-    """A command of a thread."""
-
-    __slots__ = ("reply", "sleeper")
-
-    def __init__(self, item: Up, waiter: Waiter | None = None) -> None:
-        """See `Asked`."""
-        super().__init__(item, waiter)
-        self.reply: Reply | None = None
-        self.sleeper = Sleeper()
-
-    def settle(self, desk: Desk, reply: Reply) -> None:  # noqa: ARG002 - as its base has it
-        """Wake the thread."""
-        self.reply = reply
-        self.sleeper.finish()
 
 
 class ThreadChannel(Channel):
@@ -184,7 +133,7 @@ class ThreadChannel(Channel):
     def _submit(self, asked: ThreadAsked) -> None:
         with self._mutex:
             if self._is_closed:
-                raise ServerUnavailable("this client was closed", transient=False)
+                raise self._closed
             self._desk.ask(asked)
             connected = self._connection is not None
         if connected:
@@ -353,6 +302,7 @@ class ThreadChannel(Channel):
             self._error = error
             if is_final(error):
                 self._desk.fail(error)
+        self._host.unreachable()
 
     def _break(self, connection: Connection) -> None:
         """End a connection of which it is not known what went over it."""
@@ -379,6 +329,17 @@ class ThreadChannel(Channel):
             connection.close()
 
     # --- the end
+
+    def retire(self) -> None:
+        """Have all who ask or wait ask again: another gate serves them."""
+        self._connector.stop()
+        self._closed = ServerUnavailable("the server is gone")
+        with self._mutex:
+            self._is_closed = True
+            self._desk.retire(self._closed)
+        connection = self._connection
+        if connection is not None:
+            self._drop(connection, self._closed)
 
     def close(self, until_us: int) -> None:
         """Say good-bye, and tell all who wait that it is over."""
