@@ -6,13 +6,15 @@
 
 Everything runs as ever; the recorder only looks on, at the places where a client learns something: when a
 call begins, has a place in the queue, is granted or refused, when a renewal is sent and answered, when a loss
-is noticed and when a block is left. Instants are those of `CLOCK_MONOTONIC`, which all processes of one
-machine share, in microseconds. Each event is in the file before the process goes on, so a kill loses none.
+is noticed and when a block is left; the same for clients of a file and of a server. Instants are those of
+`CLOCK_MONOTONIC`, which all processes of one machine share, in microseconds; deadlines that a client counts by
+another clock are told by this one. Each event is in the file before the process goes on, so a kill loses none.
 
 Whoever kills, stops or changes something writes that with `history.Recorder`; whoever is to be judged by the
 checker must record all processes that use the store.
 
-Known limit: it looks on from inside the client, so it belongs to one version of it.
+Known limits: it looks on from inside the client, so it belongs to one version of it; deadlines of clients of a
+server are wrong if the machine sleeps while it records.
 """
 
 import time
@@ -26,6 +28,7 @@ from ebbgate.client import async_blocks, blocks, client, flows
 from ebbgate.client.embedded.gate import EmbeddedGate
 from ebbgate.client.flows import Caller, Flow
 from ebbgate.client.lease import Lease
+from ebbgate.client.remote.renewal_line import RenewalLine
 from ebbgate.client.renewal import Renewer
 from ebbgate.client.terms import Terms
 from ebbgate.core.commands import Command, Held, Renew, Waiting
@@ -76,10 +79,18 @@ def recording(path: Path, name: str) -> Iterator[h.Recorder]:
             (Lease, "lose", onlooker.lose),
             (Renewer, "drop", onlooker.drop),
             (EmbeddedGate, "call", onlooker.call),
+            (RenewalLine, "call", onlooker.call),
         )
         for watched, place, seen in seen_by:
             places.enter_context(_instead(watched, place, seen(getattr(watched, place))))
         yield recorder
+
+
+def _ahead_us(clock: Callable[[], int]) -> int:
+    """Return by how much a clock is ahead of that of the history, as told when it was read most quickly."""
+    read = ((clock_us(), clock(), clock_us()) for _ in range(20))
+    before_us, its_us, after_us = min(read, key=lambda times: times[2] - times[0])
+    return its_us - (before_us + after_us) // 2
 
 
 @contextmanager
@@ -104,6 +115,9 @@ class _Onlooker:
         self._name = name
         self._arrivals: dict[str, int] = {}  # of leases that wait
         self._left: set[str] = set()  # leases whose blocks were left while it was on
+        self._ahead_us: dict[
+            Callable[[], int], int
+        ] = {}  # of the clock of the history, by what a client counts
 
     def acquire(self, terms: Terms, caller: Caller) -> Flow[Held]:
         """Tell the story of `flows.acquire`, and write it down."""
@@ -162,12 +176,19 @@ class _Onlooker:
             )
         )  # fmt: skip
 
+    def _deadline_us(self, lease: Lease) -> int:
+        """Return by the clock of the history until when a client counts on a lease."""
+        ahead_us = self._ahead_us.get(lease._clock)
+        if ahead_us is None:
+            ahead_us = self._ahead_us[lease._clock] = _ahead_us(lease._clock)
+        return lease.deadline_us - ahead_us
+
     def lease_of(self, before: _Function) -> _Function:
         """Write down a grant with the deadline that the client counts with."""
 
         def lease_of(gate: object, place: object, terms: Terms, held: Held, *rest: object) -> Lease:
             lease: Lease = before(gate, place, terms, held, *rest)
-            self._granted(held, lease.deadline_us)
+            self._granted(held, self._deadline_us(lease))
             return lease
 
         return lease_of
@@ -180,7 +201,7 @@ class _Onlooker:
             if lease.id not in self._left:
                 event = h.Renewed(
                     when_us=clock_us(), client=self._name, lease=lease.id, token=outcome.token,
-                    deadline_us=lease.deadline_us,
+                    deadline_us=self._deadline_us(lease),
                 )  # fmt: skip
                 self._write(event)
 
@@ -210,7 +231,9 @@ class _Onlooker:
     def call(self, before: _Function) -> _Function:
         """Write down that renewals are sent."""
 
-        def call(gate: EmbeddedGate, commands: Sequence[Command], *rest: object, **named: object) -> object:
+        def call(
+            gate: EmbeddedGate | RenewalLine, commands: Sequence[Command], *rest: object, **named: object
+        ) -> object:
             for command in commands:
                 if isinstance(command, Renew):
                     self._write(h.RenewSent(when_us=clock_us(), client=self._name, lease=command.id))
