@@ -28,6 +28,12 @@ from ebbgate.stores.postgres_schema import Connection, prepare
 from ebbgate.stores.postgres_url import PostgresPlace
 from ebbgate.stores.postgres_wire import PostgresWire, heard
 
+LOST_MAX: Final = 2
+"""After so many lost races in a row a server keeps the lock until its next commit."""
+
+TURN_MS: Final = 500
+"""How long it may keep it: it may have been stopped."""
+
 _log: Final = logging.getLogger("ebbgate.stores")
 
 LOOK_SECONDS: Final = 1.0
@@ -64,6 +70,8 @@ class PostgresStore:
         self._clock = NetworkClock(elapsed_us) if elapsed_us else NetworkClock()
         self._namespace = 0
         self._newest = EMPTY
+        self._lost = 0  # races in a row
+        self._has_turn = False
         self._closed = False
         wire = PostgresWire(place, place.conninfo, self._prepare)
         ear = PostgresWire(place, place.listen, self._listen)
@@ -136,6 +144,7 @@ class PostgresStore:
     # --- connections
 
     async def _prepare(self, connection: Connection) -> None:
+        self._has_turn = False
         self._namespace = await prepare(connection, self.place, upgrade=self._upgrade)
 
     async def _listen(self, connection: Connection) -> None:
@@ -160,31 +169,57 @@ class PostgresStore:
         self, connection: Connection, base: Version, tag: str, head: Head, logged: bytes
     ) -> Version:
         place = self.place
+        values = (
+            self._namespace, place.lock, *base, tag, *head, logged.decode(), self._keep, place.channel,
+        )  # fmt: skip
         asked_us = self._clock.elapsed_us()
         try:
-            cursor = await connection.execute(
-                self._sql_commit,
-                (
-                    self._namespace, place.lock, *base, tag, head.instant_us, head.token, head.arrival,
-                    logged.decode(), self._keep, place.channel,
-                ),
-            )  # fmt: skip
+            entries = await self._write(connection, values)
         except (psycopg.errors.SerializationFailure, psycopg.errors.UniqueViolation):
+            await self._end_turn(connection)
             raise Conflict from None  # where the database isolates more than is asked of it
-        entries = await cursor.fetchall()
         if entries and entries[0][0]:
             self._clock.measured(asked_us, entries[0][1])
             self._newest = Version(base.number + 1, tag)
+            self._lost = 0
             return self._newest
+        self._lost += 1
         raise Conflict(self._delta(asked_us, base, [entry[1:] for entry in entries]))
 
+    async def _write(self, connection: Connection, values: Sequence[object]) -> list[Any]:
+        """Commit, alone or as part of a turn: a transaction that keeps the lock from a lost race to the next commit."""
+        if self._has_turn:
+            async with connection.pipeline():
+                cursor = await connection.execute(self._sql_commit, values)
+                await connection.execute("COMMIT")
+            self._has_turn = False
+            return await cursor.fetchall()
+        if self._lost < LOST_MAX:
+            return await (await connection.execute(self._sql_commit, values)).fetchall()
+        async with connection.pipeline():
+            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+            await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {TURN_MS}")
+            cursor = await connection.execute(self._sql_commit, values)
+        entries = await cursor.fetchall()
+        self._has_turn = not (entries and entries[0][0])
+        if not self._has_turn:
+            await connection.execute("COMMIT")
+        return entries
+
+    async def _end_turn(self, connection: Connection) -> None:
+        if self._has_turn or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            self._has_turn = False
+            await connection.execute("ROLLBACK")
+
     async def _check(self, connection: Connection, base: Version) -> Version:
+        await self._end_turn(connection)
         delta = await self._read_changes(connection, base)
         if delta is None or delta.version != base:
             raise Conflict(delta)
         return base
 
     async def _changes_since(self, connection: Connection, version: Version) -> Delta:
+        await self._end_turn(connection)
         delta = await self._read_changes(connection, version)
         if delta is not None:
             return delta
@@ -218,6 +253,7 @@ class PostgresStore:
         return delta
 
     async def _load(self, connection: Connection) -> Snapshot:
+        await self._end_turn(connection)
         schema = self.place.quoted_schema
         asked_us = self._clock.elapsed_us()
         cursor = await connection.execute(  # one statement: version and rows are of one instant
@@ -241,6 +277,7 @@ class PostgresStore:
         self._clock.committed(head.instant_us)
 
     async def _find(self, connection: Connection, tag: str, base: Version) -> Version | None:
+        await self._end_turn(connection)
         made = Version(base.number + 1, tag)
         log = f"{self.place.quoted_schema}.log WHERE namespace = %s"
         row = await self._row(

@@ -11,6 +11,7 @@ its lease is lost and stops, more may be held than is allowed. PostgreSQL does n
 import asyncio
 import hashlib
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +37,13 @@ LOOK_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.001
 """How long news are collected before the next are heard: a busy namespace has thousands a second."""
 
+LOST_MAX: Final = 2
+"""After so many lost races in a row a server takes the turn, and all others wait for its next commit."""
+
+TURN_MS: Final = 50
+"""How long they wait at most: it may have died, or been stopped."""
+
+_WAIT: Final = 2
 _SCRIPT: Final = (Path(__file__).parent / "schema" / "redis" / "commit.lua").read_bytes()
 _SHA: Final = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()
 _HEAD: Final = ("version", "tag", "instant_us", "token", "arrival")
@@ -68,8 +76,12 @@ class RedisStore:
         self._link: Link[Connection] = Link(RedisWire(place), call_seconds=call_seconds)
         self._ear: Link[Connection] = Link(RedisWire(place), call_seconds=call_seconds + LOOK_SECONDS)
         self._head, self._log, self._news = (place.key(what) for what in ("head", "log", "news"))
+        self._me = os.urandom(8).hex()
+        self._lost = 0  # races in a row
         self._records = [place.key(kind) for kind in KINDS]
-        self._keys: Command = (3 + len(KINDS), self._head, self._log, self._news, *self._records)
+        self._keys: Command = (
+            4 + len(KINDS), self._head, self._log, self._news, place.key("turn"), *self._records,
+        )  # fmt: skip
 
     # --- the contract
 
@@ -83,7 +95,10 @@ class RedisStore:
             return await self._link.run(
                 lambda connection: self._commit(connection, base, EMPTY, ()), again=True
             )
-        words: list[str | bytes | int] = [tag, *head, self._keep, len(rows), columns_of(rows)]
+        turn = TURN_MS if self._lost >= LOST_MAX else 0
+        words: list[str | bytes | int] = [
+            tag, *head, self._keep, self._me, turn, len(rows), columns_of(rows),
+        ]  # fmt: skip
         for kind, record_id, body, keep in rows:
             words += (KINDS.index(kind) + 1, int(keep), record_id, body or b"")
         made = Version(base.number + 1, tag)
@@ -155,10 +170,17 @@ class RedisStore:
         self, connection: Connection, base: Version, made: Version, words: Sequence[str | bytes | int]
     ) -> Version:
         answer = await self._run(connection, base, words)
+        while answer[0] == _WAIT:
+            await asyncio.sleep(PAUSE_SECONDS)
+            answer = await self._run(connection, base, words)
         if not answer[0]:
+            self._lost += bool(words)
             raise Conflict(self._delta(base, answer))
-        self._newest = made if words else base
-        return self._newest
+        if not words:
+            return base
+        self._lost = 0
+        self._newest = made
+        return made
 
     async def _changes_since(self, connection: Connection, version: Version) -> Delta:
         answer = await self._run(connection, version, ())
