@@ -48,12 +48,17 @@ NOT_RUN = {
         ),
         "it changes the machine: tests/server/test_deploy.py looks at the files",
     ),
+    "curl -N http://127.0.0.1:4220/v1/events": "it never ends: tests/server/rest/test_events.py watches",
     "make demo": "tests/cli/test_demo.py runs it",
     "make simulate SEED=4711 STEPS=2000": "tests/simulation runs what it runs",
     "make simulate-long": "it runs until it is stopped",
     "make test": "it runs these tests",
     "pip install .": "the package is installed where the tests run, and a network is not needed for them",
 }
+
+# Pages whose commands talk to a server; one is started for each, and stands for this address.
+SERVED = {"docs/reference/rest.md"}
+ADDRESS = "127.0.0.1:4220"
 
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
@@ -108,6 +113,7 @@ class Page:
     def __init__(self, folder: Path) -> None:
         """Keep its store and its files in `folder`, which is empty."""
         self.folder = folder
+        self.address = ADDRESS  # where a server is asked
         places = {
             "HOME": str(folder),
             "XDG_DATA_HOME": str(folder),
@@ -141,7 +147,8 @@ class Page:
         code = 0
         for number, command in enumerate(shown, start=1):
             before = code
-            code, output = self._said(["bash", "-c", f"(exit {before})\n{command.text}"])
+            text = command.text.replace(ADDRESS, self.address)
+            code, output = self._said(["bash", "-c", f"(exit {before})\n{text}"])
             following = shown[number].text if number < len(shown) else ""
             assert code == 0 or following == "echo $?", (
                 f"{block}: $ {command.text}\nexit code {code}\n{output}"

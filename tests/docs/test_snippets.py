@@ -1,12 +1,15 @@
 """Whatever a page shows works: every Python block and every console line of README and docs is run."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.docs.snippets import LANGUAGES, NOT_RUN, PAGES, Block, Page, blocks, commands, matches
+from tests.docs.snippets import LANGUAGES, NOT_RUN, PAGES, SERVED, Block, Page, blocks, commands, matches
+from tests.server.processes import started
 
 SHOWING = [page for page in PAGES if any(block.language != "text" for block in blocks(page))]
 
@@ -21,8 +24,16 @@ def page() -> Iterator[Page]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHOWING)
 def test_what_a_page_shows_works(name: str, page: Page) -> None:
-    for block in blocks(name):
-        page.run(block)
+    with ExitStack() as stack:
+        if name in SERVED:
+            if shutil.which("curl") is None:
+                pytest.skip("curl is not installed")
+            server = stack.enter_context(
+                started(page.folder, "--store", f"sqlite:///{page.folder}/served.db")
+            )
+            page.address = server.url.removeprefix("http://")
+        for block in blocks(name):
+            page.run(block)
 
 
 def test_every_block_says_what_it_is() -> None:
