@@ -144,10 +144,10 @@ def becomes_true(condition: Callable[[], bool]) -> bool:
 
 @pytest.mark.slow
 def test_the_demo_proves_everything_without_a_terminal_and_leaves_nothing_behind(folder: Path) -> None:
-    output, errors = start(folder, 6).communicate(timeout=60)
+    output, errors = start(folder, 8).communicate(timeout=60)
     assert errors == ""
     verdicts = [line for line in output.splitlines() if re.match(r"(NOT )?PROVEN|proven", line)]
-    assert len(verdicts) == 6, output
+    assert len(verdicts) == 7, output
     assert [line for line in verdicts if not line.startswith("proven ")] == []
     assert "is killed (SIGKILL) while it holds 2 slots" in output
     assert "\x1b" not in output

@@ -151,7 +151,7 @@ def _findings(crew: Crew, down: Down | None, held: int, waiting: int) -> list[Fi
     return [
         never_too_many(visits, SLOTS),
         passed_on(visits, SLOTS),
-        in_order(visits),
+        in_order(visits, down),
         *([] if down is None else [survives(visits, down)]),
         *at_the_rate(calls_ns, BURST, RATE, CALLERS, down),
         nothing_left(held, waiting, crew.ended_badly()),

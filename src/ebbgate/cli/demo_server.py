@@ -48,12 +48,12 @@ class Server:
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [
-            sys.executable, "-P", "-m", "ebbgate", "serve", "--store", self._store, "--port", str(self._port),
+            sys.executable, "-P", "-m", "ebbgate.cli.demo_serve", "--store", self._store, "--port", str(self._port),
             "--away-grace", str(GRACE_SECONDS), "--recovery-grace", str(GRACE_SECONDS), "-o", "json",
         ]  # fmt: skip
         environment = {key: value for key, value in os.environ.items() if not key.startswith("EBBGATE_")}
         process = subprocess.Popen(  # noqa: S603 - our own module
-            command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+            command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
         try:
             self._port = int(self._ready_url(process).rpartition(":")[2])
@@ -88,8 +88,9 @@ class Server:
 
     def _reap(self) -> None:
         self._process.wait()
-        assert self._process.stderr is not None, "it was started with a pipe"
-        self._process.stderr.close()
+        for pipe in (self._process.stdin, self._process.stderr):
+            assert pipe is not None, "it was started with pipes"
+            pipe.close()
 
     def __enter__(self) -> Self:
         """Return the server itself."""

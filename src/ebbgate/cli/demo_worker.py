@@ -8,6 +8,7 @@ import os
 import random
 import select
 import sys
+import threading
 import time
 from typing import Final, Literal
 
@@ -78,9 +79,18 @@ def call() -> None:
         tell("called")
 
 
+def end_with_parent() -> None:
+    """End when the parent is gone, even while this process waits for a server that is gone too."""
+    poll = select.poll()
+    poll.register(_STDIN, select.POLLHUP)
+    poll.poll()
+    os._exit(0)
+
+
 def main() -> None:
     """Get ready, wait for the start, then do what the first argument says."""
     role, seed = sys.argv[1], int(sys.argv[2])
+    threading.Thread(target=end_with_parent, daemon=True).start()
     Client().list_limits()  # opens the store
     tell("ready")
     if told(None) != "stop":
