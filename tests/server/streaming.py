@@ -5,6 +5,7 @@ Run as a program it serves until it is killed: `python -m tests.server.streaming
 
 import asyncio
 import json
+import resource
 import socket
 import struct
 import subprocess
@@ -472,6 +473,8 @@ async def _serve(options: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Serve until killed."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     uvloop.run(_serve(json.loads(arguments[0])))
 
 
