@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -129,14 +128,6 @@ def served(**told: Any) -> Iterator[Served]:  # noqa: ANN401 - whatever options 
         here.loop.call_soon_threadsafe(stop.set)
         thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
-
-
-def wait_until(holds: Callable[[], object], what: str) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
 
 
 def problem_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pytest
 
 from ebbgate.core.commands import Acquire, Hello
 from ebbgate.server.keys import Keys
-from tests.server.rest.serving import Served, problem_of, served, wait_until
+from tests.cli.support import wait_until
+from tests.server.rest.serving import Served, problem_of, served
 
 FIRST_KEY = "0123456789abcdef-first"
 OTHER_KEY = "0123456789abcdef-other"

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from ebbgate.core.model import Lease
-from tests.server.rest.serving import PATIENCE_SECONDS, Served, problem_of, wait_until
+from tests.cli.support import wait_until
+from tests.server.rest.serving import PATIENCE_SECONDS, Served, problem_of
 
 
 class Asking(threading.Thread):
