@@ -8,7 +8,7 @@ ebbgate: concurrency limits and rate limits that many processes share
 Usage: ebbgate COMMAND [ARGUMENTS]
 
 Limits
-  limit      create, ls, inspect, update, enable, disable, delete (also: gcl)
+  limit      create, ls, inspect, update, enable, disable, cool-down, delete (also: gcl)
   lease      ls, inspect, revoke: who holds slots, who waits, and why
 
 Use
@@ -18,6 +18,7 @@ Use
 Operate
   serve      the same limits for many machines and every language
   doctor     what it is connected to, and whether all is well
+  import     copy limits from elsewhere: import prefect --url URL
   completion print the completion script of a shell
 
 Options

@@ -23,6 +23,7 @@ _LIMIT: Final = (
     ("update", "Change its slots, decay, name, description or whether it is enforced."),
     ("enable", "Enforce it from now on."),
     ("disable", "Let everybody through."),
+    ("cool-down", "Let nobody in for a while; who waits stays in line."),
     ("delete", "Delete it."),
 )
 _LEASE: Final = (
@@ -53,6 +54,13 @@ Examples:
 
 An option goes before its variable. EBBGATE_API_KEYS holds API keys too,
 comma separated. SIGTERM ends it, SIGHUP reads the certificate anew.
+"""
+_IMPORT_EXAMPLES: Final = """\
+Examples:
+
+  ebbgate import prefect --url http://localhost:4200/api
+
+  ebbgate import prefect --url http://localhost:4200/api --dry-run
 """
 _RUN_EXAMPLES: Final = """\
 Examples:
@@ -163,6 +171,9 @@ def application() -> "App":
     usage = "Usage: ebbgate run --limit NAME [OPTIONS] -- COMMAND [ARGUMENTS]"
     app.command("ebbgate.cli.run:run", name="run", usage=usage, help_epilogue=_RUN_EXAMPLES)
     app.command("ebbgate.cli.serve:serve", name="serve", help_epilogue=_SERVE_EXAMPLES)
+    imports = App(name="import", help="Copy limits from elsewhere.")
+    imports.command("ebbgate.cli.import_prefect:prefect", name="prefect", help_epilogue=_IMPORT_EXAMPLES)
+    app.command(imports)
     app.command("ebbgate.cli.demo:demo", name="demo")
     app.command("ebbgate.cli.doctor:doctor", name="doctor")
     app.command("ebbgate.cli.completion:completion", name="completion")
