@@ -3,7 +3,7 @@
 Code written for `prefect.concurrency.sync` runs with its import line changed to this module.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ebbgate.client.client import Block, spend
 from ebbgate.client.default import default_client
@@ -17,6 +17,7 @@ __all__ = [
     "ConcurrencySlotAcquisitionError",
     "Lease",
     "concurrency",
+    "cool_down",
     "rate_limit",
 ]
 
@@ -105,3 +106,23 @@ def rate_limit(
         InvalidRequest, InvalidLimit: an argument is wrong.
     """
     spend(default_client, spend_terms(names, occupy, timeout_seconds, strict, priority, on_unavailable))
+
+
+def cool_down(names: str | Sequence[str], seconds: Seconds, why: str = "") -> None:
+    """Let nobody in at a limit for a while, as when a vendor says "too many requests"; who waits stays in line.
+
+    Every process that uses the limit waits, in the same queue, and people see why.
+
+    >>> cool_down("api", 30, "429 from the vendor")  # doctest: +SKIP
+
+    Args:
+        names: a limit, or several; by name or id.
+        seconds: from now, 0 to 86,400; 0 lets people in again at once. One that lasts longer already stays.
+        why: shown to those who wait; at most 200 characters.
+
+    Raises:
+        LimitNotFound: there is none of this name or id.
+        InvalidRequest: an argument is wrong.
+        StoreUnavailable, ServerUnavailable: the truth cannot be reached.
+    """
+    default_client().cool_down(names, seconds, why)

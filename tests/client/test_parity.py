@@ -17,7 +17,7 @@ def parameters(function: object) -> list[tuple[str, object, object]]:
 def test_both_modules_export_the_same_names_with_the_same_arguments() -> None:
     """What one learns of one face holds for the other."""
     assert ebbgate.sync.__all__ == ebbgate.asyncio.__all__
-    for name in ("concurrency", "rate_limit"):
+    for name in ("concurrency", "rate_limit", "cool_down"):
         assert parameters(getattr(ebbgate.sync, name)) == parameters(getattr(ebbgate.asyncio, name))
         sync_words = inspect.getdoc(getattr(ebbgate.sync, name))
         async_words = inspect.getdoc(getattr(ebbgate.asyncio, name))
@@ -36,7 +36,7 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
 
 def test_module_functions_and_client_methods_agree() -> None:
     """`client.concurrency(...)` takes what `concurrency(...)` takes."""
-    for name in ("concurrency", "rate_limit"):
+    for name in ("concurrency", "rate_limit", "cool_down"):
         assert parameters(getattr(ebbgate.sync, name)) == parameters(getattr(Client, name))
 
 

@@ -117,7 +117,7 @@ def _row(limit: LimitInfo) -> tuple[str, ...]:
         fill(limit.active_slots, limit.limit),
         str(limit.waiting or "-"),
         rate(limit.slot_decay_per_second, limit.limit),
-        "yes" if limit.active else "[dim]no[/]",
+        "[dim]no[/]" if not limit.active else "[yellow]cools down[/]" if limit.cool_down_until else "yes",
     )
 
 
@@ -150,6 +150,7 @@ def inspect(
         ("limit", slots_of(limit.limit) + ("" if limit.limit else ": closed, nobody gets in")),
         ("active slots", f"{fill(limit.active_slots, limit.limit)} ({limit.held_slots} held, {spent} spent)"),
         ("waiting", str(limit.waiting)),
+        *([("cool-down", escaped(_cooling(limit)))] if limit.cool_down_until else []),
         ("decay", _decay_text(limit)),
         ("created", f"{timestamp(limit.created)} ({since(limit.created)} ago)"),
         ("updated", f"{timestamp(limit.updated)} ({since(limit.updated)} ago)"),
@@ -233,6 +234,32 @@ def enable(name: Name, /, *, output: Output = "table") -> None:
 def disable(name: Name, /, *, output: Output = "table") -> None:
     """Let everybody through, those who wait included; holders keep their leases."""
     _tell_changed("disabled", default_client().update_limit(name, active=False), output)
+
+
+def cool_down(
+    name: Name,
+    seconds: Annotated[float, Parameter(help="From now; 0 lets people in again at once.")],
+    /,
+    *,
+    why: Annotated[str, Parameter(help="Shown to those who wait.")] = "",
+    output: Output = "table",
+) -> None:
+    """Let nobody in for a while; who waits stays in line, who holds slots keeps them."""
+    client = default_client()
+    client.cool_down(name, seconds, why)
+    limit = client.read_limit(name)
+    if output == "json":
+        print_json(limit)
+        return
+    say(f"limit {clean(limit.name)!r} {_cooling(limit) or 'lets people in'}")
+
+
+def _cooling(limit: LimitInfo) -> str:
+    """Return until when a limit cools down, "" if it does not."""
+    if limit.cool_down_until is None:
+        return ""
+    why = f": {clean(limit.cool_down_why)}" if limit.cool_down_why else ""
+    return f"cools down until {timestamp(limit.cool_down_until)}, nobody gets in{why}"
 
 
 def _tell_changed(what: str, limit: LimitInfo, output: OutputFormat) -> None:

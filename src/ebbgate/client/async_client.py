@@ -1,7 +1,7 @@
 """The async client: the methods of `Client`, awaited."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from ebbgate.client.async_blocks import AsyncBlock, spend
@@ -136,6 +136,10 @@ class AsyncClient:
     async def delete_limit(self, name_or_id: str, *, force: bool = False) -> None:
         """See `Client.delete_limit`."""
         await asyncio.to_thread(self._client.delete_limit, name_or_id, force=force)
+
+    async def cool_down(self, names: str | Sequence[str], seconds: Seconds, why: str = "") -> None:
+        """See `Client.cool_down`."""
+        await asyncio.to_thread(self._client.cool_down, names, seconds, why)
 
     async def list_leases(self, limit: str | None = None, state: str | None = None) -> list[LeaseInfo]:
         """See `Client.list_leases`."""

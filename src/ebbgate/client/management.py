@@ -1,12 +1,14 @@
 """Creating, reading, changing and deleting limits; listing and revoking leases: the part without a wait."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Self
 
 from ebbgate import settings
 from ebbgate.client.connect import close_gate, gate_for, gate_if_open
 from ebbgate.client.gate import Gate
-from ebbgate.core.commands import Command, DeleteLimit, Done, PutLimit, Refused, Revoke
+from ebbgate.client.terms import Seconds, microseconds
+from ebbgate.core.commands import Command, CoolDown, DeleteLimit, Done, PutLimit, Refused, Revoke
 from ebbgate.core.decay import parse_rate
 from ebbgate.wire import LeaseInfo, LimitInfo, StatusInfo
 from ebbgate.wire.problems import error_from
@@ -194,6 +196,24 @@ class Management:
             LimitInUse: it has holders or waiters; the error names them.
         """
         self._done(DeleteLimit(name_or_id, force))
+
+    def cool_down(self, names: str | Sequence[str], seconds: Seconds, why: str = "") -> None:
+        """Let nobody in at a limit for a while, as when a vendor says "too many requests"; who waits stays in line.
+
+        Holders keep their slots, and spent slots come back meanwhile. One that lasts longer already stays.
+
+        Args:
+            names: a limit, or several; by name or id.
+            seconds: from now, 0 to 86,400; 0 lets people in again at once.
+            why: shown to those who wait; at most 200 characters.
+
+        Raises:
+            LimitNotFound: there is none of this name or id.
+            InvalidRequest: an argument is wrong.
+        """
+        duration_us = microseconds("seconds", seconds)
+        for name in (names,) if isinstance(names, str) else names:
+            self._done(CoolDown(name, duration_us, why))
 
     def list_leases(self, limit: str | None = None, state: str | None = None) -> list[LeaseInfo]:
         """Return held leases, then waiting ones in their order; of one limit or all, in one state or both.

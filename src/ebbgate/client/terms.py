@@ -73,7 +73,7 @@ def hold_terms(
         False,
         _timeout_us(timeout_seconds),
         _max_retries(max_retries),
-        _microseconds("lease_duration", lease_duration),
+        microseconds("lease_duration", lease_duration),
         bool(strict),
         bool(strict if raise_on_lease_renewal_failure is None else raise_on_lease_renewal_failure),
         bool(suppress_warnings),
@@ -102,7 +102,12 @@ def spend_terms(
     )
 
 
-def _microseconds(argument: str, value: object) -> int:
+def microseconds(argument: str, value: object) -> int:
+    """Return a duration as users give it, in microseconds.
+
+    Raises:
+        InvalidRequest: it is neither a number of seconds nor a timedelta; the message names the argument.
+    """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
         raise InvalidRequest(f"{argument} must be a number of seconds or a timedelta, got {value!r}")
@@ -112,7 +117,7 @@ def _microseconds(argument: str, value: object) -> int:
 def _timeout_us(timeout_seconds: object) -> int | None:
     if timeout_seconds is None or timeout_seconds == math.inf:
         return None
-    timeout_us = _microseconds("timeout_seconds", timeout_seconds)
+    timeout_us = microseconds("timeout_seconds", timeout_seconds)
     if timeout_us < 0:
         raise InvalidRequest(
             f"timeout_seconds must be >= 0, or None to wait for ever, got {timeout_seconds!r}"

@@ -2,12 +2,13 @@
 
 import msgspec
 
-from ebbgate.core.commands import Acquire, Command, DeleteLimit, PutLimit, Release, Renew, Revoke
+from ebbgate.core.commands import Acquire, Command, CoolDown, DeleteLimit, PutLimit, Release, Renew, Revoke
 from ebbgate.core.decay import check_decay
 from ebbgate.core.limits import check_description, check_name, check_slots
 from ebbgate.errors import InvalidLimit, InvalidRequest
 from ebbgate.wire.stream import (
     AcquireItem,
+    CoolItem,
     DeleteItem,
     PutItem,
     ReleaseItem,
@@ -49,6 +50,8 @@ def item_of(number: int, command: Command) -> Up:
             )  # fmt: skip
         case DeleteLimit():
             return DeleteItem(number, command.target, command.force)
+        case CoolDown():
+            return CoolItem(number, command.target, command.duration_us, command.why)
         case _:
             raise TypeError(f"no client says {type(command).__name__}")
 
