@@ -10,6 +10,7 @@ from bench.crew import Result, Start, Task, crew, store
 from bench.pairs import counted, waiting
 from bench.peers.redis import packages, server
 from bench.report import Line, Options, Remark
+from bench.server.serving import through_server
 
 PER_SECOND = 1_000_000
 """More than anybody asks: what is measured is the check."""
@@ -36,7 +37,7 @@ def spends(task: Task, start: Start) -> Result:
 
 
 def run(options: Options) -> Iterator[Line | Remark]:
-    """Measure three strategies of `limits`, and ebbgate on a file."""
+    """Measure three strategies of `limits`, and ebbgate on a file and through a server."""
     where = packages()
     seconds = options.scaled(2, 0.3)
     with server() as (port, version):
@@ -50,9 +51,10 @@ def run(options: Options) -> Iterator[Line | Remark]:
             results = [where.crew(hits, [task])[0] for _ in range(options.repeats)]
             what = f"limits on Redis, {strategy}, one thread, checks"
             yield Line(what, [r["rate"] for r in results], "/s", note=waiting(results))
-    results = []
-    for _ in range(options.repeats):
-        with store(r=(PER_SECOND, float(PER_SECOND))) as url:
-            results += crew(spends, [{"seconds": seconds}], url)
-    rates = [r["rate"] for r in results]
-    yield Line("ebbgate on a file, rate_limit, one thread", rates, "/s", note=waiting(results))
+    for where_to, place in (("a file", store), ("a server, FULL", through_server())):
+        results = []
+        for _ in range(options.repeats):
+            with place(r=(PER_SECOND, float(PER_SECOND))) as url:
+                results += crew(spends, [{"seconds": seconds}], url)
+        rates = [r["rate"] for r in results]
+        yield Line(f"ebbgate on {where_to}, rate_limit, one thread", rates, "/s", note=waiting(results))

@@ -37,6 +37,10 @@ def test_the_benchmark_prints_each_number_beside_its_target(tmp_path: Path) -> N
     assert all(line["values"] and line["value"] > 0 for line in lines)
     for condition in ("processor", "load average", "Python", "SQLite", "file system", "date"):
         assert re.search(rf"^{condition}: +\S", ran.stdout, re.MULTILINE), f"{condition} is not shown"
+    command = [sys.executable, "-m", "bench.page", str(written)]
+    page = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True).stdout
+    assert "## `core`" in page
+    assert all(f"| {line['name']}" in page for line in lines)
 
 
 def test_the_worst_window_is_found() -> None:
