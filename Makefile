@@ -79,8 +79,12 @@ $(READY): pyproject.toml uv.lock $(MADE)
 
 FORCE:
 
-test: lint types imports examples ## every check and every test, fast ones first
+test: lint types imports examples prefect ## every check and every test, fast ones first
 	@$(BIN)/pytest -n $(JOBS) $(ARGS)
+
+.PHONY: prefect
+prefect: $(READY) ## environments with Prefect in them, for the tests with its own clients; nginx too, if that may be installed
+	@$(BIN)/python -m tests.prefect.environments
 
 test-fast: $(READY) ## only the tests that are not slow, nothing else
 	@$(BIN)/pytest -n $(JOBS) -m 'not slow' $(ARGS)
@@ -138,5 +142,5 @@ lock: $(MADE) ## resolve the dependencies anew after a change of pyproject.toml
 	@$(BIN)/uv lock
 
 clean: ## remove everything that was made here, .venv included
-	rm -rf $(VENV) .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist
+	rm -rf $(VENV) .venv-prefect .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -49,6 +49,13 @@ NOT_RUN = {
         "it changes the machine: tests/server/test_deploy.py looks at the files",
     ),
     "curl -N http://127.0.0.1:4220/v1/events": "it never ends: tests/server/rest/test_events.py watches",
+    **dict.fromkeys(
+        (
+            "EBBGATE_URL=ebbgate://127.0.0.1:4220 ebbgate import prefect --url http://127.0.0.1:4200/api",
+            "ebbgate serve --allowed-host prefect.example.com --trusted-proxy 127.0.0.1",
+        ),
+        "tests/prefect runs both, against a real server of Prefect's",
+    ),
     "make demo": "tests/cli/test_demo.py runs it",
     "make simulate SEED=4711 STEPS=2000": "tests/simulation runs what it runs",
     "make simulate-long": "it runs until it is stopped",

@@ -84,9 +84,10 @@ def test_every_verb_of_gcl(served: Served, gcl: Callable[[str], Gcl], version: s
     assert set(shown) >= LIMIT_FIELDS
     assert (shown["name"], shown["limit"], shown["active"], shown["active_slots"]) == (name, 5, True, 0)
     assert name in run("ls")
-    listed = {limit["name"]: limit for limit in json.loads(run("ls", "-o", "json"))}
-    assert listed[f"{name}-r"]["active"] is False
-    assert listed[f"{name}-r"]["slot_decay_per_second"] == 0.5
+    if version == "newest":  # 3.4.10 knows no -o there
+        listed = {limit["name"]: limit for limit in json.loads(run("ls", "-o", "json"))}
+        assert listed[f"{name}-r"]["active"] is False
+        assert listed[f"{name}-r"]["slot_decay_per_second"] == 0.5
     assert "Updated" in run("update", name, "--limit", "7", "--slot-decay-per-second", "1.5")
     assert (caller.read(name)["limit"], caller.read(name)["slot_decay_per_second"]) == (7, 1.5)
     assert "Disabled" in run("disable", name)

@@ -68,11 +68,11 @@ def test_a_rate_is_kept_by_all_processes_together(
 
 @pytest.mark.parametrize("version", WITH_LEASES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_goes_wrong_is_said_as_always(served: Served, tmp_path: Path, version: str, kind: str) -> None:
-    python, caller, name = python_of(version), Caller(served.url), f"wrong-{version}-{kind}"
+def test_what_goes_wrong_is_said_as_always(brief: Served, tmp_path: Path, version: str, kind: str) -> None:
+    python, caller, name = python_of(version), Caller(brief.url), f"wrong-{version}-{kind}"
     caller.create(name, 2)
     lease = caller.acquire(name).lease_id
-    said = told(run(python, "blocks.py", served.url, tmp_path, "outcomes", kind, name))
+    said = told(run(python, "blocks.py", brief.url, tmp_path, "outcomes", kind, name))
     texts = [entry.get("error", "") for entry in said]
     assert texts[0] == ""
     assert all(text.startswith("ConcurrencySlotAcquisitionError") for text in texts[1:5]), texts

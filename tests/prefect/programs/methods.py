@@ -49,7 +49,7 @@ async def main(name: str) -> None:
             except ObjectNotFound:
                 continue
             raise AssertionError("found after it was deleted")
-        await slots(client)
+        await slots(client, f"{name}-3")
     print("all is well")
 
 
@@ -62,21 +62,21 @@ async def is_made(client: object, name: str) -> bool:
     except ObjectAlreadyExists:
         return False
     except PrefectHTTPStatusError as error:
-        return error.response.status_code != 409
+        return bool(error.response.status_code != 409)
     return True
 
 
-async def slots(client: object) -> None:
+async def slots(client: object, name: str) -> None:
     """Take and give back slots by hand."""
     await client.create_global_concurrency_limit(  # type: ignore[attr-defined]
-        GlobalConcurrencyLimitCreate(name="by-hand", limit=2)
+        GlobalConcurrencyLimitCreate(name=name, limit=2)
     )
-    taken = await client.increment_concurrency_slots(names=["by-hand"], slots=2, mode="concurrency")  # type: ignore[attr-defined]
-    assert taken.json()[0]["name"] == "by-hand"
-    read = await client.read_global_concurrency_limit_by_name("by-hand")  # type: ignore[attr-defined]
+    taken = await client.increment_concurrency_slots(names=[name], slots=2, mode="concurrency")  # type: ignore[attr-defined]
+    assert taken.json()[0]["name"] == name
+    read = await client.read_global_concurrency_limit_by_name(name)  # type: ignore[attr-defined]
     assert read.active_slots == 2, read
-    await client.release_concurrency_slots(names=["by-hand"], slots=2, occupancy_seconds=0.5)  # type: ignore[attr-defined]
-    read = await client.read_global_concurrency_limit_by_name("by-hand")  # type: ignore[attr-defined]
+    await client.release_concurrency_slots(names=[name], slots=2, occupancy_seconds=0.5)  # type: ignore[attr-defined]
+    read = await client.read_global_concurrency_limit_by_name(name)  # type: ignore[attr-defined]
     assert read.active_slots == 0, read
 
 
