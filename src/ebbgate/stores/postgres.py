@@ -196,11 +196,12 @@ class PostgresStore:
             return await cursor.fetchall()
         if self._lost < LOST_MAX:
             return await (await connection.execute(self._sql_commit, values)).fetchall()
-        async with connection.pipeline():
-            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-            await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {TURN_MS}")
-            cursor = await connection.execute(self._sql_commit, values)
-        entries = await cursor.fetchall()
+        # Not in a pipeline: there PostgreSQL 18 was seen to forget this timeout.
+        await connection.execute(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; "
+            f"SET LOCAL idle_in_transaction_session_timeout = {TURN_MS}"
+        )
+        entries = await (await connection.execute(self._sql_commit, values)).fetchall()
         self._has_turn = not (entries and entries[0][0])
         if not self._has_turn:
             await connection.execute("COMMIT")
