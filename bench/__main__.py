@@ -30,6 +30,7 @@ WORKLOADS = {
     "server.rest": "acquire and release over REST, keep-alive connections",
     "server.size": "what waiting clients, waiters and leases cost a server",
     "server.life": "start, restart and idling of a server",
+    "prefect": "Prefect's SDK, unmodified: its own server and ebbgate side by side",
     "peers.redis": "Redis with a semaphore in Lua, through redis-py",
     "peers.limits": "rate limits: the `limits` library on Redis, and ebbgate",
     "peers.dask": "Dask's Semaphore",

@@ -4,6 +4,7 @@ Each is started by itself (nothing is forked), imports and warms up what it need
 is then told one instant at which all begin. Instants are `time.monotonic()`, which all processes share.
 """
 
+import functools
 import importlib
 import json
 import os
@@ -23,8 +24,6 @@ Task = Mapping[str, Any]  # JSON
 Result = dict[str, Any]  # JSON
 Start = Callable[[], float]
 """Called by a worker when it is ready: returns at the common instant, which it returns."""
-
-_BYTE_CODE = tempfile.TemporaryDirectory(prefix="ebbgate-bench-code-", ignore_cleanup_errors=True)
 
 HEAD_START_S = 0.05
 PATIENCE_S = 180.0
@@ -57,10 +56,16 @@ def environment(url: str) -> dict[str, str]:
     return {**with_byte_code(), "EBBGATE_URL": url}
 
 
+@functools.cache
+def _byte_code() -> tempfile.TemporaryDirectory[str]:
+    """Return the folder for it, which goes with this process."""
+    return tempfile.TemporaryDirectory(prefix="ebbgate-bench-code-", ignore_cleanup_errors=True)
+
+
 def with_byte_code() -> dict[str, str]:
     """Return an environment in which Python keeps its byte code, as an installed package has it."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPYCACHEPREFIX": _BYTE_CODE.name}
+    return {**kept, "PYTHONPYCACHEPREFIX": _byte_code().name}
 
 
 def crew(
