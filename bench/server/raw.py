@@ -5,7 +5,6 @@ import time
 from itertools import count
 from types import TracebackType
 from typing import Self
-from uuid import uuid4
 
 from websockets.asyncio.client import connect
 
@@ -13,6 +12,7 @@ from bench.background import HOST
 from bench.crew import Result, Start, Task
 from bench.pairs import outcome, run_loop
 from bench.report import Waited
+from ebbgate.client.ids import new_id
 from ebbgate.core.model import SECOND
 from ebbgate.wire import stream
 
@@ -24,7 +24,7 @@ class RawClient:
     """One connection with a session of its own."""
 
     def __init__(self, port: int) -> None:
-        self.session = str(uuid4())
+        self.session = new_id()
         self._connecting = connect(
             f"ws://{HOST}:{port}{stream.PATH}", compression=None, max_size=None, ping_interval=None
         )
@@ -45,7 +45,7 @@ class RawClient:
 
     def acquire(self, limit: str) -> stream.AcquireItem:
         """Return a new question for one slot."""
-        return stream.AcquireItem(next(self._number), str(uuid4()), ((limit, 1),), LEASE_US)
+        return stream.AcquireItem(next(self._number), new_id(), ((limit, 1),), LEASE_US)
 
     def release(self, lease_id: str) -> stream.ReleaseItem:
         """Return what gives it back."""
