@@ -25,6 +25,16 @@ def test_a_limit_is_created_read_changed_and_deleted(client: Client) -> None:
         client.read_limit(made.id)
 
 
+def test_the_status_counts_what_there_is(client: Client) -> None:
+    """Limits, leases that are held, leases that wait."""
+    client.create_limit("db", 1)
+    with held_elsewhere("db"):
+        found = client.status()
+        assert (found.limits, found.held, found.waiting) == (1, 1, 0)
+        assert found.sessions >= 1
+    assert client.status().held == 0
+
+
 def test_a_second_limit_of_the_same_name_is_refused(client: Client) -> None:
     """On creating and on renaming."""
     client.create_limit("a", 1)

@@ -25,8 +25,17 @@ from ebbgate.client.renewal import Renewer
 from ebbgate.core.commands import Command, Ended, Outcome, Refused, Release
 from ebbgate.core.model import SECOND
 from ebbgate.errors import InternalError, ServerUnavailable
-from ebbgate.wire.questions import Answer, ListLeases, ListLimits, Question, ReadLease, ReadLimit, ReadSizes
-from ebbgate.wire.shapes import LeaseInfo, LimitInfo
+from ebbgate.wire.questions import (
+    Answer,
+    ListLeases,
+    ListLimits,
+    Question,
+    ReadLease,
+    ReadLimit,
+    ReadSizes,
+    ReadStatus,
+)
+from ebbgate.wire.shapes import LeaseInfo, LimitInfo, StatusInfo
 from ebbgate.wire.stream import AnswerItem, AskItem, Up
 
 CLOSE_US: Final = 2 * SECOND
@@ -36,6 +45,7 @@ RETRY_US: Final = 100_000
 
 # What each question promises.
 _ANSWERS: Final[dict[type, Any]] = {
+    ReadStatus: StatusInfo,
     ReadLimit: LimitInfo,
     ListLimits: list[LimitInfo],
     ReadLease: LeaseInfo,
