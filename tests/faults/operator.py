@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ebbgate import Client, errors
@@ -32,8 +32,15 @@ LIMITS: dict[str, tuple[int, float]] = {
 class Operator:
     """Changes limits and leases, each change written down before and after."""
 
-    def __init__(self, client: Client, recorder: h.Recorder, name: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        recorder: h.Recorder,
+        name: str,
+        limits: Mapping[str, tuple[int, float]] = LIMITS,
+    ) -> None:
         self.client, self.write, self.name = client, recorder.write, name
+        self.limits = limits
         self.buried: dict[str, int] = {}
 
     def change(self, called: Callable[[str, int], h.ChangeCalled], does: Callable[[], object]) -> None:
@@ -43,7 +50,7 @@ class Operator:
         self.write(h.ChangeDone(when_us=clock_us(), client=self.name, request=request, done=True))
 
     def create(self, limit: str) -> None:
-        slots, decay = LIMITS[limit]
+        slots, decay = self.limits[limit]
         self.change(
             lambda request, when_us: h.ChangeCalled(
                 when_us=when_us, client=self.name, request=request, which=limit, verb="create", name=limit,

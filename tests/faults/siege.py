@@ -88,6 +88,10 @@ class Child:
     def ends(self) -> None:
         """Tell it to end, and see that it does so in peace."""
         self.process.terminate()
+        self.has_ended()
+
+    def has_ended(self) -> None:
+        """See that it ends in peace; it was told to."""
         code = self.process.wait(60)
         before_it_began = code == -signal.SIGTERM and not self.history.exists()
         assert code == 0 or before_it_began, f"{self.name} ended with {code}: {self.complaints.read_text()}"

@@ -20,6 +20,8 @@ from ebbgate import __version__
 from ebbgate.core.model import SECOND, Settings
 from ebbgate.errors import EbbgateError
 from ebbgate.neighbours.owner import Owner, OwnerAddress
+from ebbgate.neighbours.push import remove_mailboxes, wake_folder
+from ebbgate.server.decider import MAILBOX
 from ebbgate.server.front import App, Front, Receive, Scope, Send
 from ebbgate.server.http import HttpConfig, HttpSocket
 from ebbgate.server.notify import Notifier
@@ -137,6 +139,8 @@ class Server:
         path = path_of(canonical(self.options.store))
         owner = Owner(path)
         self._stack.callback(owner.close)
+        with suppress(OSError):
+            remove_mailboxes(wake_folder(path), MAILBOX)  # of owners that were killed
         beside = None
         if self.options.socket:
             beside, self.socket = bind_beside(path)
