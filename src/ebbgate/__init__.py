@@ -24,10 +24,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - the types stand above; impo
 
         return AsyncClient
     if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+        from ebbgate.version import version
 
-        try:
-            return version("ebbgate")
-        except PackageNotFoundError:
-            return "0+unknown"
+        return version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from ebbgate import __version__, settings
+from ebbgate import settings
 from ebbgate.cli import exits
 from ebbgate.cli.doctor_server import ServerFacts, judge_server, server_facts, server_fields
 from ebbgate.cli.findings import Finding
@@ -33,6 +33,7 @@ from ebbgate.client.embedded.gate import EmbeddedGate
 from ebbgate.client.embedded.opening import embedded
 from ebbgate.core.book import Book
 from ebbgate.errors import EbbgateError
+from ebbgate.version import version
 
 FREE_MIN: Final = 64 << 20  # bytes
 LOG_MAX: Final = 256 << 20  # bytes: someone keeps the log from being put into the file
@@ -87,7 +88,7 @@ def doctor(*, output: Output = "table") -> int:
     """Show what this machine is connected to, try a decision, and tell whether all is well."""
     url = settings.url()
     url_from = "EBBGATE_URL" if settings.configured_url() else "EBBGATE_URL is unset: the file of this user"
-    report = Report(version=__version__, url=url, url_from=url_from)
+    report = Report(version=version(), url=url, url_from=url_from)
     try:
         _examine(report)
     except EbbgateError as error:

@@ -6,9 +6,9 @@ from typing import Final
 
 import msgspec
 
-from ebbgate import __version__
 from ebbgate.cli.findings import Finding
 from ebbgate.client.management import Management
+from ebbgate.version import version
 
 CLOCKS_APART_MAX_SECONDS: Final = 5.0
 _PINGS: Final = 5
@@ -65,10 +65,10 @@ def judge_server(facts: ServerFacts) -> list[Finding]:
             "leases are right all the same, instants that people read are off by so much",
             "set this machine's clock: timedatectl status",
         ))  # fmt: skip
-    if facts.version != __version__:
+    if facts.version != version():
         notes.append(Finding(
             "versions_differ",
-            f"the server is version {facts.version}, this is {__version__}",
+            f"the server is version {facts.version}, this is {version()}",
             "nothing, unless something is amiss; then upgrade the older one",
         ))  # fmt: skip
     return notes

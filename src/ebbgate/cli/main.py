@@ -131,9 +131,9 @@ def _dispatch(arguments: list[str]) -> int:
         sys.stdout.write(PAGE)
         return exits.OK
     if arguments == ["--version"]:
-        from ebbgate import __version__
+        from ebbgate.version import version
 
-        sys.stdout.write(f"{__version__}\n")
+        sys.stdout.write(f"{version()}\n")
         return exits.OK
     if arguments[0] == "run" and "--" not in arguments and not {"--help", "-h"} & set(arguments):
         raise exits.UsageError("put -- before the command, as in: ebbgate run --limit NAME -- COMMAND")

@@ -12,12 +12,12 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from ebbgate import __version__
 from ebbgate.core import views
 from ebbgate.core.model import SECOND, Lease, Stored
 from ebbgate.server.decider import Decider
 from ebbgate.server.front import App, Receive, Scope, Send
 from ebbgate.server.sessions import Sessions
+from ebbgate.version import version
 
 LIMITS_MAX: Final = 500
 OTHER: Final = "_other"
@@ -112,7 +112,7 @@ class _Present(Collector):
     def collect(self) -> Iterable[Metric]:
         """Read the book."""
         decider = self._decider
-        yield InfoMetricFamily("ebbgate_server", "The server itself.", {"version": __version__})
+        yield InfoMetricFamily("ebbgate_server", "The server itself.", {"version": version()})
         ready = 1.0 if decider.why_not_ready is None else 0.0
         yield GaugeMetricFamily(
             "ebbgate_ready", "1 if slots can be granted, 0 if the store is out of reach.", ready

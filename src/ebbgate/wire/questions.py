@@ -101,10 +101,10 @@ def answer(question: Question, book: Book, now_us: int, recent: Recent) -> Answe
 
 
 def _status(book: Book, now_us: int) -> StatusInfo:
-    from ebbgate import __version__  # reads the installed package's metadata
+    from ebbgate.version import version  # reads the installed package's metadata
 
     return StatusInfo(
-        version=__version__,
+        version=version(),
         limits=len(book.names),
         held=sum(len(ids) for ids in book.by_session.values()) - _waiting(book),
         waiting=_waiting(book),

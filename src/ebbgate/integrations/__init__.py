@@ -1,0 +1,1 @@
+"""Limits where other libraries do the work: executors and HTTP clients."""

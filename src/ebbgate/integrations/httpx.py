@@ -1,0 +1,131 @@
+"""Transports for httpx that take a rate limit before each request.
+
+>>> client = httpx.Client(transport=LimitedTransport("api"))  # doctest: +SKIP
+
+A response 429 or 503 with `Retry-After` makes every process that uses the limit wait, in the same queue.
+"""
+
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from ebbgate import asyncio as async_face
+from ebbgate import sync as sync_face
+from ebbgate.client.terms import Names, Seconds
+from ebbgate.integrations.pacing import Pace, forgiving, pause_asked, why
+
+
+class LimitedTransport(httpx.BaseTransport):
+    """Another transport, whose requests keep to a rate limit."""
+
+    def __init__(
+        self,
+        names: Names,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        timeout_seconds: Seconds | None = None,
+        strict: bool = False,
+        priority: int = 0,
+        cool_down: bool = True,
+    ) -> None:
+        """Spend a slot before each request, also before each redirect and retry.
+
+        Args:
+            names: one rate limit, several, or a mapping of limit to slots.
+            transport: sends the requests; None: a new one of httpx.
+            timeout_seconds: the longest wait for the turn of one request; None: for ever.
+            strict: an unknown limit is an error.
+            priority: higher goes first.
+            cool_down: whether a `Retry-After` of the other side makes everybody wait.
+        """
+        self._pace = Pace(names, timeout_seconds, strict, priority, cool_down)
+        self._transport = transport or httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Wait for the turn of this request and send it.
+
+        Raises:
+            ConcurrencySlotAcquisitionError: its turn did not come. It was not sent.
+        """
+        pace = self._pace
+        sync_face.rate_limit(
+            pace.names, timeout_seconds=pace.timeout_seconds, strict=pace.strict, priority=pace.priority
+        )
+        response = self._transport.handle_request(request)
+        seconds = pause_asked(response.status_code, response.headers) if pace.cools_down else None
+        if seconds:
+            with forgiving():
+                sync_face.cool_down(pace.limits, seconds, why(response.status_code, request.url.host))
+        return response
+
+    def close(self) -> None:
+        """Close the other transport."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        """Enter the other transport."""
+        self._transport.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        """Leave the other transport."""
+        self._transport.__exit__(exc_type, exc_value, traceback)
+
+
+class AsyncLimitedTransport(httpx.AsyncBaseTransport):
+    """The same for `httpx.AsyncClient`; see `LimitedTransport`."""
+
+    def __init__(
+        self,
+        names: Names,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        timeout_seconds: Seconds | None = None,
+        strict: bool = False,
+        priority: int = 0,
+        cool_down: bool = True,
+    ) -> None:
+        """Spend a slot before each request; see `LimitedTransport`."""
+        self._pace = Pace(names, timeout_seconds, strict, priority, cool_down)
+        self._transport = transport or httpx.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Wait for the turn of this request and send it.
+
+        Raises:
+            ConcurrencySlotAcquisitionError: its turn did not come. It was not sent.
+        """
+        pace = self._pace
+        await async_face.rate_limit(
+            pace.names, timeout_seconds=pace.timeout_seconds, strict=pace.strict, priority=pace.priority
+        )
+        response = await self._transport.handle_async_request(request)
+        seconds = pause_asked(response.status_code, response.headers) if pace.cools_down else None
+        if seconds:
+            with forgiving():
+                await async_face.cool_down(pace.limits, seconds, why(response.status_code, request.url.host))
+        return response
+
+    async def aclose(self) -> None:
+        """Close the other transport."""
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Enter the other transport."""
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        """Leave the other transport."""
+        await self._transport.__aexit__(exc_type, exc_value, traceback)

@@ -1,0 +1,63 @@
+"""An adapter for requests that takes a rate limit before each request.
+
+>>> session = requests.Session()  # doctest: +SKIP
+>>> session.mount("https://api.example.com/", LimitedAdapter("api"))  # doctest: +SKIP
+
+A response 429 or 503 with `Retry-After` makes every process that uses the limit wait, in the same queue.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from ebbgate.client.terms import Names, Seconds
+from ebbgate.integrations.pacing import Pace, forgiving, pause_asked, why
+from ebbgate.sync import cool_down as cool
+from ebbgate.sync import rate_limit
+
+
+class LimitedAdapter(HTTPAdapter):
+    """An `HTTPAdapter` whose requests keep to a rate limit."""
+
+    def __init__(
+        self,
+        names: Names,
+        *,
+        timeout_seconds: Seconds | None = None,
+        strict: bool = False,
+        priority: int = 0,
+        cool_down: bool = True,
+        **adapter: Any,  # noqa: ANN401 - what HTTPAdapter takes
+    ) -> None:
+        """Spend a slot before each request, also before each redirect.
+
+        Args:
+            names: one rate limit, several, or a mapping of limit to slots.
+            timeout_seconds: the longest wait for the turn of one request; None: for ever.
+            strict: an unknown limit is an error.
+            priority: higher goes first.
+            cool_down: whether a `Retry-After` of the other side makes everybody wait.
+            **adapter: passed on to `HTTPAdapter`, such as `pool_maxsize`.
+        """
+        self._pace = Pace(names, timeout_seconds, strict, priority, cool_down)
+        super().__init__(**adapter)
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - as in requests
+        """Wait for the turn of this request and send it.
+
+        Raises:
+            ConcurrencySlotAcquisitionError: its turn did not come. It was not sent.
+        """
+        pace = self._pace
+        rate_limit(
+            pace.names, timeout_seconds=pace.timeout_seconds, strict=pace.strict, priority=pace.priority
+        )
+        response = super().send(request, *args, **kwargs)
+        seconds = pause_asked(response.status_code, response.headers) if pace.cools_down else None
+        if seconds:
+            with forgiving():
+                host = urlsplit(response.url).hostname or "a server"
+                cool(pace.limits, seconds, why(response.status_code, host))
+        return response

@@ -1,0 +1,149 @@
+"""Requests keep to a rate limit, and a server that says "too many requests" makes everybody wait."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+import requests
+
+from ebbgate import Client, errors
+from ebbgate.client.connect import close_gate
+from ebbgate.integrations.httpx import AsyncLimitedTransport, LimitedTransport
+from ebbgate.integrations.pacing import COOL_MAX_SECONDS, pause_asked
+from ebbgate.integrations.requests import LimitedAdapter
+
+
+class Vendor(ThreadingHTTPServer):
+    """An API that notes when it was called, and is at times too busy."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.called: list[float] = []
+        self.busy_for = 0  # seconds it will ask the next caller to wait
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Vendor
+
+    def do_GET(self) -> None:
+        self.server.called.append(time.monotonic())
+        busy, self.server.busy_for = self.server.busy_for, 0
+        self.send_response(429 if busy else 200)
+        if busy:
+            self.send_header("Retry-After", str(busy))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Be quiet."""
+
+
+@pytest.fixture
+def vendor() -> Iterator[Vendor]:
+    with Vendor() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    url = f"sqlite:///{tmp_path / 'limits.db'}"
+    monkeypatch.setenv("EBBGATE_URL", url)
+    client = Client(url)
+    client.create_limit("api", 1, slot_decay_per_second=20.0)
+    yield client
+    close_gate(url)
+
+
+def is_paced(called: list[float]) -> bool:
+    """Tell whether six requests took five intervals of 50 ms, but for how late the first one was."""
+    return len(called) == 6 and called[-1] - called[0] >= 0.22
+
+
+def test_requests_of_httpx_keep_to_the_rate(client: Client, vendor: Vendor) -> None:
+    with httpx.Client(transport=LimitedTransport("api")) as http:
+        assert [http.get(vendor.url).status_code for _ in range(6)] == [200] * 6
+    assert is_paced(vendor.called)
+
+
+def test_requests_of_async_httpx_keep_to_the_rate(client: Client, vendor: Vendor) -> None:
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=AsyncLimitedTransport("api")) as http:
+            await asyncio.gather(*(http.get(vendor.url) for _ in range(6)))
+
+    asyncio.run(main())
+    assert is_paced(vendor.called)
+
+
+def test_requests_of_requests_keep_to_the_rate(client: Client, vendor: Vendor) -> None:
+    with requests.Session() as session:
+        session.mount("http://", LimitedAdapter("api"))
+        assert [session.get(vendor.url).status_code for _ in range(6)] == [200] * 6
+    assert is_paced(vendor.called)
+
+
+def test_a_server_that_is_too_busy_makes_everybody_wait_and_see_why(client: Client, vendor: Vendor) -> None:
+    with httpx.Client(transport=LimitedTransport("api", timeout_seconds=0)) as http:
+        vendor.busy_for = 60
+        assert http.get(vendor.url).status_code == 429
+        limit = client.read_limit("api")
+        assert limit.cool_down_why == "429 from 127.0.0.1"
+        assert limit.cool_down_until is not None
+        with requests.Session() as session:
+            session.mount("http://", LimitedAdapter("api", timeout_seconds=0))
+            with pytest.raises(errors.AcquireTimeout):
+                session.get(vendor.url)
+    assert len(vendor.called) == 1, "what had to wait was not sent"
+
+
+def test_async_clients_are_made_to_wait_too(client: Client, vendor: Vendor) -> None:
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=AsyncLimitedTransport("api")) as http:
+            vendor.busy_for = 60
+            await http.get(vendor.url)
+
+    asyncio.run(main())
+    assert client.read_limit("api").cool_down_until is not None
+
+
+def test_it_can_be_left_to_the_caller(client: Client, vendor: Vendor) -> None:
+    with httpx.Client(transport=LimitedTransport("api", cool_down=False)) as http:
+        vendor.busy_for = 60
+        http.get(vendor.url)
+    assert client.read_limit("api").cool_down_until is None
+
+
+def test_a_response_is_not_lost_to_a_limit_that_does_not_exist(
+    client: Client, vendor: Vendor, recwarn: pytest.WarningsRecorder
+) -> None:
+    vendor.busy_for = 60
+    with httpx.Client(transport=LimitedTransport("nobody")) as http:
+        assert http.get(vendor.url).status_code == 429
+    recwarn.pop(errors.UnknownLimitWarning)
+
+
+def test_retry_after_is_read_as_the_standard_has_it() -> None:
+    now = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+    later = format_datetime(now + timedelta(seconds=90), usegmt=True)
+    assert pause_asked(429, {"Retry-After": "30"}) == 30
+    assert pause_asked(503, {"Retry-After": later}, now) == 90
+    assert pause_asked(503, {"Retry-After": format_datetime(now - timedelta(days=1), usegmt=True)}, now) == 0
+    assert pause_asked(429, {"Retry-After": "9" * 40}) == COOL_MAX_SECONDS
+    assert pause_asked(200, {"Retry-After": "30"}) is None
+    assert pause_asked(429, {}) is None
+    for nonsense in ("soon", "-5", "", "٣"):
+        assert pause_asked(429, {"Retry-After": nonsense}) is None
