@@ -11,7 +11,7 @@ import pytest
 from ebbgate.core.model import Head
 from ebbgate.errors import StoreUnavailable
 from ebbgate.stores import open_network_store
-from ebbgate.stores.base import EMPTY, Conflict, NetworkStore, Version
+from ebbgate.stores.base import EMPTY, Conflict, Delta, NetworkStore, Version
 from ebbgate.stores.postgres import PostgresStore
 from ebbgate.stores.postgres_url import place_of as postgres_place
 from ebbgate.stores.redis import RedisStore
@@ -56,6 +56,11 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         server: servers.Redis = request.getfixturevalue("valkey")
         with proxy(("127.0.0.1", server.port)) as between:
             yield Site(between, f"redis://127.0.0.1:{between.port}/0?namespace={name}")
+
+
+def told(conflict: Conflict) -> Delta:
+    assert conflict.delta is not None, "a conflict brings the news along"
+    return conflict.delta
 
 
 async def hint(news: AsyncIterator[None]) -> None:
@@ -212,8 +217,7 @@ async def test_after_two_lost_races_a_server_wins(site: Site) -> None:
                 version = await slow.commit(version, tag(), head(2), [row("a", lost)])
                 break
             except Conflict as conflict:
-                assert conflict.delta is not None
-                version = newest = conflict.delta.version
+                version = newest = told(conflict).version
                 lost += 1
         assert lost <= 3
         with pytest.raises(Conflict):
@@ -224,7 +228,7 @@ async def test_after_two_lost_races_a_server_wins(site: Site) -> None:
 async def test_a_turn_that_is_not_used_keeps_nobody_out(site: Site) -> None:
     """Its server was stopped, say; when it goes on it commits nothing stale."""
     async with site.opened() as stopped, site.opened() as other:
-        version = (await stopped.load()).version
+        stale = version = (await stopped.load()).version
         for number in range(3):
             newest = await other.commit(version, tag(), head(number), [row("b", number)])
             with pytest.raises(Conflict):

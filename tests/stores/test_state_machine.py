@@ -52,8 +52,10 @@ def answer(ask: Callable[[], T]) -> T | type[Exception]:
     """Return what a store answers: a value, or that it refuses."""
     try:
         return ask()
-    except (Conflict, TooOld) as error:
-        return type(error)
+    except Conflict:
+        return Conflict
+    except TooOld:
+        return TooOld
 
 
 def whole(store: Store, version: Version) -> Delta:

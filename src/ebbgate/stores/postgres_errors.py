@@ -30,11 +30,25 @@ _BY_CODE: Final = {
     "42883": "holds other functions than ebbgate expects; restore a backup, or name another schema",
 }
 _BY_CLASS: Final = {
-    "08": "is out of reach",
+    "08": "is out of reach; is the server running, and is the URL right?",
     "53": "lacks a resource",
     "58": "has trouble with its system",
     "XX": "reports damage; look into its log, and restore a backup if need be",
 }
+
+# While connecting, libpq tells no code.
+_BY_TEXT: Final = (
+    ("password", "28P01"),
+    ("pg_hba.conf", "28000"),
+    ('role "', "28000"),
+    ('database "', "3D000"),
+    ("permission denied", "42501"),
+    ("too many", "53300"),
+    ("connection slots", "53300"),
+    ("starting up", "57P03"),
+    ("shutting down", "57P03"),
+    ("recovery", "57P03"),
+)
 
 
 def unavailable(error: BaseException | None, place: PostgresPlace, doing: str) -> StoreUnavailable:
@@ -43,14 +57,9 @@ def unavailable(error: BaseException | None, place: PostgresPlace, doing: str) -
         return StoreUnavailable(f"the store {place} is out of reach: it took too long to get {doing}")
     said = _said(error)
     code = getattr(error, "sqlstate", None) or ""
-    advice = _BY_CODE.get(code) or _BY_CLASS.get(code[:2])
-    if advice is None:
-        if code:
-            advice = "cannot be used"
-        elif "password" in said or "authentication" in said:
-            advice = _BY_CODE["28P01"]
-        else:
-            advice = "is out of reach; is the server running, and is the URL right?"
+    if not code:
+        code = next((code for text, code in _BY_TEXT if text in said), "08")
+    advice = _BY_CODE.get(code) or _BY_CLASS.get(code[:2], "cannot be used")
     return StoreUnavailable(f"the store {place} {advice} (PostgreSQL says: {said})")
 
 

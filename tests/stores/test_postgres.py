@@ -1,0 +1,256 @@
+"""PostgreSQL alone: its URL, its rights, its schema, poolers, and what people see with psql."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from ebbgate.core.model import Lease, Limit, Session, Stored
+from ebbgate.errors import InvalidRequest, StoreUnavailable
+from ebbgate.stores import open_network_store, open_store
+from ebbgate.stores.base import EMPTY, LostTail, Version
+from ebbgate.stores.codec import encode
+from ebbgate.stores.postgres import PostgresStore
+from ebbgate.stores.postgres_schema import migrations
+from ebbgate.stores.postgres_url import place_of
+from ebbgate.testing.stores import gone, head, row, tag
+from tests.stores import servers
+
+NOON_US = 1_700_000_000_000_000
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[PostgresStore]:
+    store = open_network_store(url)
+    assert isinstance(store, PostgresStore)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def refusal(url: str) -> str:
+    async with opened(url) as store:
+        with pytest.raises(StoreUnavailable) as raised:
+            await store.load()
+        assert "hunter2" not in str(raised.value)
+        return str(raised.value)
+
+
+# --- URLs
+
+
+def test_a_url_is_taken_apart() -> None:
+    place = place_of("postgresql://me:hunter2@db:5433/app?namespace=a.b-c&schema=mine&sslmode=require")
+    assert (place.schema, place.namespace) == ("mine", "a.b-c")
+    assert (place.conninfo["host"], place.conninfo["sslmode"]) == ("db", "require")
+    assert place.listen == place.conninfo
+    assert str(place) == "postgresql://me@db:5433/app (schema mine, namespace a.b-c)"
+    assert place_of("postgres://db").namespace == "default"
+    through = place_of("postgres://pooler:6432/app?listen=db:5432")
+    assert (through.listen["host"], through.listen["port"]) == ("db", "5432")
+    assert (through.conninfo["host"], through.conninfo["port"]) == ("pooler", "6432")
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("postgresql://me:hunter2@db/app?namespace=", "with a value"),
+        ("postgresql://me:hunter2@db/app?namespace=a&namespace=b", "one namespace="),
+        ("postgresql://me:hunter2@db/app?namespace={x}", "can be no namespace"),
+        ("postgresql://me:hunter2@db/app?schema=a-b", "can be no schema"),
+        ("postgresql://me:hunter2@db/app?listen=db", "write listen=host:port"),
+        ("postgresql://me:hunter2@db/app?nonsense=1", "not one that PostgreSQL understands"),
+        ("postgresql://me:hunter2@[db/app", "understand|Invalid IPv6"),
+    ],
+)
+def test_a_wrong_url_is_refused_without_its_password(url: str, why: str) -> None:
+    with pytest.raises((InvalidRequest, ValueError), match=why) as raised:
+        open_network_store(url)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_store_for_servers_is_no_store_of_one_machine() -> None:
+    with pytest.raises(InvalidRequest, match="ebbgate serve"):
+        open_store("postgresql://me:hunter2@db/app")
+    with pytest.raises(InvalidRequest, match="postgresql://user@host"):
+        open_network_store("sqlite:///x.db")
+
+
+# --- rights and servers
+
+
+@pytest.mark.asyncio
+async def test_what_is_wrong_with_the_server_is_said(postgres: servers.Postgres) -> None:
+    with contextlib.suppress(psycopg.errors.DuplicateObject):
+        postgres.execute("CREATE ROLE locked LOGIN PASSWORD 'right'")
+    host = f"host={postgres.folder}"
+    assert "refuses the password" in await refusal(f"postgresql://locked:hunter2@/postgres?{host}")
+    assert "no such database" in await refusal(f"postgresql://postgres@/nowhere?{host}")
+    assert "is the server running" in await refusal("postgresql://me:hunter2@127.0.0.1:1/postgres")
+    assert "may not be used by this user" in await refusal(
+        f"postgresql://locked:right@/postgres?{host}&schema=s{servers.new_name()}"
+    )
+
+
+@pytest.mark.asyncio
+async def test_a_read_only_or_unfit_database_is_refused(postgres: servers.Postgres) -> None:
+    names = [servers.new_name() for _ in range(2)]
+    postgres.execute(f"CREATE DATABASE {names[0]}")
+    postgres.execute(f"ALTER DATABASE {names[0]} SET default_transaction_read_only = on")
+    postgres.execute(f"CREATE DATABASE {names[1]} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    host = f"host={postgres.folder}"
+    assert "is read-only" in await refusal(f"postgresql://postgres@/{names[0]}?{host}")
+    assert "keeps text as LATIN1" in await refusal(f"postgresql://postgres@/{names[1]}?{host}")
+
+
+@pytest.mark.asyncio
+async def test_a_database_that_isolates_more_is_as_good(postgres: servers.Postgres) -> None:
+    name = servers.new_name()
+    postgres.execute(f"CREATE DATABASE {name}")
+    postgres.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    url = f"postgresql://postgres@/{name}?host={postgres.folder}"
+    async with opened(url) as one, opened(url) as two:
+        version = (await one.load()).version
+        await two.load()
+        for number in range(5):
+            made = [
+                one.commit(version, tag(), head(1), [row("a", 1)]),
+                two.commit(version, tag(), head(1), []),
+            ]
+            results = await asyncio.gather(*made, return_exceptions=True)
+            assert isinstance(results[0], Version)
+            version = results[0]
+            assert version.number == number + 1
+
+
+# --- the schema
+
+
+@pytest.mark.asyncio
+async def test_many_servers_may_be_the_first(postgres: servers.Postgres) -> None:
+    url = postgres.url(schema=f"s{servers.new_name()}")
+    stores = [open_network_store(url) for _ in range(4)]
+    loaded = await asyncio.gather(*(store.load() for store in stores))
+    assert {snapshot.version for snapshot in loaded} == {EMPTY}
+    for store in stores:
+        await store.close()
+
+
+@pytest.mark.asyncio
+async def test_an_older_schema_is_refused_where_it_may_not_be_upgraded(postgres: servers.Postgres) -> None:
+    url = postgres.url(schema=f"s{servers.new_name()}")
+    careful = open_network_store(url, upgrade=False)
+    with pytest.raises(StoreUnavailable, match="run `ebbgate store upgrade`"):
+        await careful.load()
+    async with opened(url) as store:
+        await store.load()
+    assert (await careful.load()).version == EMPTY
+    await careful.close()
+
+
+@pytest.mark.asyncio
+async def test_a_newer_schema_is_used_if_it_says_so_and_refused_if_not(postgres: servers.Postgres) -> None:
+    url = postgres.url(schema=(schema := f"s{servers.new_name()}"))
+    known = len(migrations())
+    async with opened(url) as store:
+        await store.load()
+        postgres.execute(f"INSERT INTO {schema}.migration (number, works_from) VALUES ({known + 1}, {known})")
+    async with opened(url) as store:
+        await store.load()
+        postgres.execute(
+            f"INSERT INTO {schema}.migration (number, works_from) VALUES ({known + 2}, {known + 1})"
+        )
+    assert "taken over by a newer ebbgate" in await refusal(url)
+
+
+@pytest.mark.asyncio
+async def test_namespaces_know_nothing_of_each_other(postgres: servers.Postgres) -> None:
+    async with opened(postgres.url()) as one, opened(postgres.url()) as other:
+        await one.commit(EMPTY, "one", head(1), [row("a", 1)])
+        assert (await other.load()).rows == []
+        assert await other.commit(EMPTY, "other", head(1), [row("b", 1)]) == Version(1, "other")
+        assert len((await one.load()).rows) == 1
+
+
+# --- sessions and poolers
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_kept_in_a_session_so_a_pooler_may_change_it(postgres: servers.Postgres) -> None:
+    async with opened(postgres.url()) as store, opened(postgres.url()) as rival:
+
+        async def other_session() -> None:
+            connection = store._link._connection
+            assert connection is not None
+            await connection.execute("DISCARD ALL")
+
+        version = (await store.load()).version
+        await rival.load()
+        for number in range(8):
+            await other_session()
+            version = await store.commit(version, f"{number}", head(number), [row("a", number), gone("b")])
+        await other_session()
+        assert (await store.changes_since(EMPTY)).version == version
+        await other_session()
+        assert await store.find("7", Version(7, "6")) == version
+        await other_session()
+        assert await store.commit(version, "", head(1), []) == version
+        assert postgres.execute("SELECT count(*) FROM pg_prepared_statements") == [(0,)]
+
+
+# --- a database that lost commits
+
+
+@pytest.mark.asyncio
+async def test_a_restored_backup_is_noticed(postgres: servers.Postgres) -> None:
+    url = postgres.url()
+    async with opened(url) as store:
+        first = await store.commit(EMPTY, "one", head(1), [row("a", 1)])
+        second = await store.commit(first, "two", head(2), [row("a", 2)])
+        postgres.execute("DELETE FROM ebbgate.log WHERE tag = 'two'")
+        with pytest.raises(LostTail):
+            await store.changes_since(second)
+        assert await store.find("two", first) is None
+        other = await store.commit(first, "other", head(2), [row("a", 3)])
+        with pytest.raises(LostTail):
+            await store.changes_since(second)
+        assert (await store.load()).version == other
+
+
+# --- what people see
+
+
+@pytest.mark.asyncio
+async def test_people_with_psql_see_limits_leases_and_waiters(postgres: servers.Postgres) -> None:
+    name = servers.new_name()
+    limit = Limit("limit-1", "db", 5, 0.5, True, "the \x00 database", NOON_US, NOON_US)
+    session = Session("s", 1, "node-1", 4711, {"app": "\x00"}, -1, "", "everything")
+    held = Lease(
+        "held", "s", "hold", (("db", 2),), (("limit-1", 2),), (), False, 0, 60_000_000, {"job": "7"}, "", 1,
+        NOON_US, state="held", at_us=NOON_US, expires_us=NOON_US + 60_000_000, token=9,
+    )  # fmt: skip
+    waiting = [
+        Lease(one, "s", "hold", (("db", 1),), (("limit-1", 1),), (), False, rank, 1, {}, "", 2, NOON_US)
+        for one, rank in (("low", 0), ("high", 5))
+    ]
+    changes = [Stored("limit", "limit-1", limit), Stored("session", "s", session)]
+    changes += [Stored("lease", lease.id, lease) for lease in (held, *waiting)]
+    async with opened(postgres.url(name)) as store:
+        await store.commit(EMPTY, tag(), head(1), encode(changes))
+    where = f"WHERE namespace = '{name}'"
+    assert postgres.execute(f'SELECT name, "limit", slot_decay_per_second FROM ebbgate.limits {where}') == [
+        ("db", 5, 0.5)
+    ]
+    assert postgres.execute(
+        "SELECT id, host, pid, labels->>'job', token, granted_at = '2023-11-14T22:13:20Z', "
+        f"expires_at = '2023-11-14T22:14:20Z' FROM ebbgate.leases {where} AND state = 'held'"
+    ) == [("held", "node-1", 4711, "7", 9, True, True)]
+    assert postgres.execute(f"SELECT id, host, asked::text FROM ebbgate.waiters {where}") == [
+        ("high", "node-1", '[["db",1]]'),
+        ("low", "node-1", '[["db",1]]'),
+    ]
+    assert postgres.execute(f"SELECT id, away_since FROM ebbgate.sessions {where}") == [("s", None)]
