@@ -140,7 +140,9 @@ def _in_use(ledger: Ledger, live: Live, using: list[Lease]) -> Refused:
     who = []
     for lease in using[:WHO_MAX]:
         session = ledger.sessions.get(lease.session)
-        where = f"{session.host} process {session.pid}" if session else "an unknown client"
+        where = "an unknown client" if session is None else f"client {session.id}"
+        if session is not None and session.host:
+            where = f"{session.host} process {session.pid}"
         who.append(f"{where} {lease.state} {lease.id}")
     details = {"name": live.limit.name, "holders": len(live.holders), "waiters": live.waiting, "who": who}
     return Refused("limit_in_use", details)

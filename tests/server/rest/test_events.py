@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import pytest
 
-from ebbgate.core.commands import PutLimit
+from ebbgate.core.commands import Acquire, PutLimit, Release
 from ebbgate.server.rest import events, watching
 from tests.cli.support import wait_until
 from tests.server.rest.serving import Served, problem_of
@@ -125,6 +125,50 @@ def test_a_waiter_is_told_of_but_not_that_it_asks_again(rest: Served) -> None:
         while not change.data["leases"]:
             change = viewer.next()
         assert [(told["id"], told["state"]) for told in change.data["leases"]] == [(waiting["id"], "held")]
+
+
+def test_who_is_let_in_by_one_commit_is_told_of_in_any_order(rest: Served) -> None:
+    rest.limit("db", 2)
+    held = [rest.acquire("db") for _ in range(2)]
+    waiting = [rest.acquire("db", status=202) for _ in range(2)]
+    again = Acquire(waiting[1]["id"], "rest", 1, (("db", 1),), 300_000_000, attended=False)
+    with watch(rest) as viewer:
+        viewer.next()
+        rest.run(rest.decider.carry_out([again, *(Release(lease["id"], "rest", 1) for lease in held)]))
+        told = viewer.next().data["leases"]
+    assert {one["id"] for one in told if one["state"] == "held"} == {lease["id"] for lease in waiting}
+
+
+def test_a_renewal_is_not_told_of(rest: Served) -> None:
+    rest.limit("db")
+    lease = rest.acquire("db")
+    with watch(rest) as viewer:
+        viewer.next()
+        rest.client.post("/v1/leases/renew", json={"ids": [lease["id"]]})
+        assert viewer.next().data["leases"] == []
+
+
+def test_everything_is_told_anew_when_the_store_was_loaded_anew(rest: Served) -> None:
+    rest.limit("db")
+    with watch(rest) as viewer:
+        viewer.next()
+        rest.do(rest.decider.engine.forget)
+        rest.limit("other")
+        snapshot = viewer.next()
+        assert snapshot.name == "snapshot"
+        assert snapshot.data["limits"]
+
+
+def test_nothing_is_kept_for_those_who_stay_away(rest: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "LINGER_SECONDS", 0.0)
+    rest.limit("db", 9)
+    with watch(rest) as viewer:
+        last = viewer.next()
+    wait_until(lambda: watchers(rest) == 0, "it is still told")
+    for _ in range(2):
+        rest.acquire("db")
+    with watch(rest, Last_Event_ID=str(last.id)) as viewer:
+        assert viewer.next().name == "snapshot"
 
 
 def test_a_limit_that_is_deleted_is_gone(rest: Served) -> None:

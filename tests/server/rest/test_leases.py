@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ebbgate.core.commands import Acquire, Hello
+from ebbgate.core.commands import Acquire, Hello, Release
 from ebbgate.server.keys import Keys
 from tests.cli.support import wait_until
 from tests.server.rest.serving import Served, problem_of, served
@@ -230,6 +230,20 @@ def test_a_lease_that_is_not_known_is_not_found(rest: Served) -> None:
     problem_of(rest.client.get("/v1/leases/mine"), 404, "lease_not_found")
     problem_of(rest.client.delete("/v1/leases/mine"), 422, "invalid_request")
     problem_of(rest.client.get(f"/v1/leases/{lease_id}?wait_seconds=forever"), 422, "invalid_request")
+
+
+def test_a_lease_that_is_forgotten_is_shown_from_the_log(rest: Served) -> None:
+    rest.limit("db")
+    hello = Hello("stream-1", 1, remembers="nothing")
+    commands = (
+        hello,
+        Acquire("theirs", "stream-1", 1, (("db", 1),), 60_000_000),
+        Release("theirs", "stream-1", 1),
+    )
+    rest.run(rest.decider.carry_out(commands))
+    assert rest.do(lambda: "theirs" not in rest.decider.book.leases)
+    lease = rest.client.get("/v1/leases/theirs").json()
+    assert (lease["state"], lease["why"], lease["unknown"]) == ("ended", "released", [])
 
 
 # --- keeping

@@ -173,30 +173,32 @@ class Watching:
             for viewer in self._viewers:
                 viewer.tell(None)
             return
+        arrival, token = self._arrival, self._token  # one commit brings its leases in any order
         for stored in changes:
             if stored.kind == "lease":
                 if isinstance(stored.record, Lease):
-                    self._lease_changed(stored.record)
+                    self._lease_changed(stored.record, arrival, token)
             elif stored.kind in {"limit", "meter"}:
                 self._dirty[stored.id] = None
         if self._dirty or self._leases:
             self._tell_at(self._told_at + INTERVAL_SECONDS)
 
-    def _lease_changed(self, lease: Lease) -> None:
+    def _lease_changed(self, lease: Lease, arrival: int, token: int) -> None:
+        """Note what became of a lease; `arrival` and `token` are the last ones of which was told before."""
         for limit_id, _ in lease.slots:
             self._dirty[limit_id] = None
         match lease.state:
             case "waiting":
-                if lease.arrival <= self._arrival:
+                if lease.arrival <= arrival:
                     return  # asked again
-                self._arrival = lease.arrival
                 at_us = lease.since_us
             case "held":
-                if lease.token <= self._token:
+                if lease.token <= token:
                     return  # renewed
                 at_us = lease.at_us
             case _:
                 at_us = lease.ended_us
+        self._arrival = max(self._arrival, lease.arrival)
         self._token = max(self._token, lease.token)
         if len(self._leases) >= LEASES_MAX:
             self._left_out += 1
