@@ -35,6 +35,11 @@ class Channel:
         return self._desk.epoch
 
     @property
+    def is_closed(self) -> bool:
+        """Tell whether nothing is asked over it any more."""
+        return self._is_closed
+
+    @property
     def highest_epoch(self) -> int:
         """The highest epoch under which it may have greeted."""
         return max(self._epochs, self.epoch)

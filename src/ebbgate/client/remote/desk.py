@@ -85,16 +85,16 @@ class AskedAgain(Asked):
 class Recounted(Asked):
     """A renewal of a lease of which it is not known when it was granted: it counts from this on."""
 
-    __slots__ = ("_origin",)
+    __slots__ = ("origin",)
 
     def __init__(self, item: RenewItem, origin: Asked) -> None:
         """Have `origin` hear of it."""
         super().__init__(item)
-        self._origin = origin
+        self.origin = origin
 
     def settle(self, desk: "Desk", reply: Reply) -> None:
         """Pass on the grant as renewed."""
-        self._origin.settle(desk, reply)
+        self.origin.settle(desk, reply)
 
 
 class Desk:
@@ -259,6 +259,8 @@ class Desk:
     def _answered(self, asked: Asked, item: Down, store_us: int, now_us: int) -> None:
         match item:
             case HeldItem():
+                if self._is_heard(asked):
+                    return  # from when it counts is noted; who waited may be about to look
                 if item.expires_us >= 0 and not self._is_counted(asked, item, store_us, now_us):
                     return
                 asked.settle(self, outcome_of(item))
@@ -276,6 +278,14 @@ class Desk:
                 asked.settle(self, Done(""))  # the answer to the first sending was lost
             case _:
                 asked.settle(self, outcome_of(item))
+
+    def _is_heard(self, asked: Asked) -> bool:
+        """Tell whether this is about somebody who waited, and does not any more."""
+        origin = asked.origin if isinstance(asked, Recounted) else asked
+        if not isinstance(origin, AskedAgain):
+            return False
+        assert isinstance(origin.item, AcquireItem | RenewItem), "only leases are waited for"
+        return origin.item.id not in self.queued
 
     def _is_counted(self, asked: Asked, item: HeldItem, store_us: int, now_us: int) -> bool:
         """Note from when a lease counts that is held; if by that it were lost already, renew it first."""
@@ -331,9 +341,7 @@ class Desk:
     def hear(self, lease_id: str, outcome: Heard) -> None:
         """Pass on what became of somebody who waited."""
         entry = self.queued.pop(lease_id, None)
-        if entry is None:
-            self._counted.pop(lease_id, None)
-        else:
+        if entry is not None:
             entry[0].hear(outcome)
 
     def forget(self, lease_id: str) -> None:

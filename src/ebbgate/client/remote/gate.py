@@ -205,7 +205,8 @@ class RemoteGate:
             try:
                 return self.threads.request(lambda number: checked(make(number)), until_us)
             except ServerUnavailable as error:
-                if not error.transient or self.clock() + RETRY_US >= until_us:
+                late = self.clock() + RETRY_US >= until_us
+                if late or not error.transient or self.threads.is_closed:
                     raise
             time.sleep(RETRY_US / SECOND)
 
