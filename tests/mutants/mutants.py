@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from ebbgate.client.remote.desk import Desk
+from ebbgate.client.remote.offset import Offset
 from ebbgate.core import decay, leasing, managing, sessions
 from ebbgate.core.book import Book
 from ebbgate.core.ledger import Ledger
@@ -10,6 +12,8 @@ from ebbgate.core.live import Live
 from ebbgate.core.queue import Queue
 from ebbgate.core.records import Records
 from ebbgate.engine.engine import Engine
+from ebbgate.server.sessions import Sessions
+from ebbgate.server.stream import Connection
 from ebbgate.testing.simulated.decider import Decider
 from ebbgate.testing.simulated.store import SimulatedStore
 from ebbgate.testing.simulated.world import World
@@ -133,8 +137,8 @@ MAIN: Final = (
         (
             Edit(
                 Engine._commit,
-                "except Conflict:\n            book.rollback()",
-                "except Conflict:\n            book.confirm(decision.head)",
+                "except Conflict as lost:\n            book.rollback()",
+                "except Conflict as lost:\n            book.confirm(decision.head)",
             ),
         ),
         _laws("slots", "starved", "zero", "order", "arrival", "told"),
@@ -226,8 +230,6 @@ OTHERS: Final = (
         "what was carried out, though its answer was lost, is not carried out again",
         (Edit(Engine.settle, "self._late.extend(", "(lambda _late: None)("),),
         world="unanswered",
-        survives="a spend is spent twice; clients see one, and no invariant counts the tokens of a spend",
-        seeds=range(10),
     ),
     Mutant(
         "a lost answer taken for a commit",
@@ -246,8 +248,6 @@ OTHERS: Final = (
         "what was committed is known",
         (Edit(Engine._settle_commit, "if found is None:", "if True:"),),
         world="unanswered",
-        survives="the engine finds its own commit as another's and decides again: only a spend counts twice",
-        seeds=range(10),
     ),
     Mutant(
         "a doubled acquire takes twice",
@@ -270,13 +270,61 @@ OTHERS: Final = (
     Mutant(
         "an old connection's end taken for the new one's",
         "nobody is taken out of the queue who is there",
-        (Edit(sessions.away, "command.epoch < session.epoch", "False"),),
+        (
+            Edit(sessions.away, "command.epoch < session.epoch", "False"),
+            Edit(Sessions._saw, "present.epoch == known.epoch", "False"),  # or else it is put right at once
+        ),
         world="parting",
+    ),
+    Mutant(
+        "a late question heeded under another epoch",
+        "what arrives over a connection that was given up changes nothing",
+        (
+            Edit(
+                Connection._command_of,
+                "self._main, self._epoch, slots",
+                "self._main, self._sessions.epoch_of(self._main), slots",
+            ),
+        ),
+        world="reconnecting",
+    ),
+    Mutant(
+        "a spend over a stream that is forgotten at once",
+        "a spend whose answer was lost is not spent again",
+        (Edit(Connection._hello, '"spends", self._key', '"nothing", self._key'),),
+        world="reconnecting",
+    ),
+    Mutant(
+        "a session away though its renewer is there",
+        "a session is away only when no connection has it",
+        (Edit(Sessions.detach, "present.main is None and present.renewer is None", "present.main is None"),),
+        world="reconnecting",
+        seeds=range(30, 50),
+    ),
+    Mutant(
+        "a session away though another server has it",
+        "a session is away only when no connection has it",
+        (Edit(Sessions._saw, "present.epoch == known.epoch", "False"),),
+        world="reconnecting",
+    ),
+    Mutant(
+        "a grant counted from when it was told",
+        "a holder stops before its countdown ends",
+        (Edit(Offset.counted_from, "return min(from_us, now_us)", "return now_us"),),
+        world="telling_late",
+    ),
+    Mutant(
+        "who waits does not ask again",
+        "who was let in hears of it, though what it was told was lost",
+        (Edit(Desk._ask_again, "self.ask(AskedAgain(", "(lambda _: None)(("),),
+        world="reconnecting",
+        seeds=range(30, 50),
     ),
     Mutant(
         "expiry within the recovery grace",
         "nothing expires in a time in which nobody could renew",
         (Edit(sessions.tick, "if not command.expire:", "if False:"),),
+        world="stepping",
     ),
 )
 

@@ -25,9 +25,55 @@ def usual(seed: int) -> Run:
 def remote(seed: int) -> Run:
     """Clients of servers, over wires that lose and double."""
     return _of(
-        seed, shape="servers", embedded=0, servers=2, remotes=5, message_doubled=0.1, message_lost=0.02,
+        seed, shape="servers", embedded=0, servers=2, remotes=5, rests=3, message_doubled=0.1, message_lost=0.02,
         loses_tail=False,
     )  # fmt: skip
+
+
+def reconnecting(seed: int) -> Run:
+    """Streams break all the time, and what was said over them arrives late."""
+    return _of(
+        seed, shape="servers", embedded=0, servers=3, remotes=5, channels=2, rests=0, message_lost=0.5,
+        message_late=0.05, faults_every_us=3 * SECOND, loses_tail=False, clock_steps=False,
+    )  # fmt: skip
+
+
+def telling_late(seed: int) -> Run:
+    """Clients hear late of what they were granted, and are cut off for longer than it lasts."""
+    run = _of(
+        seed, shape="servers", embedded=0, servers=2, remotes=5, rests=0, tenants=1, hold_us=10 * SECOND, callers=3,
+        message_late=0.05, message_lost=0.0, long_holds=0.5, faults_every_us=4 * SECOND, loses_tail=False,
+        clock_steps=False,
+    )  # fmt: skip
+    faults, world = run.faults, run.world
+
+    def isolate() -> None:
+        """Cut one client off from all servers, now or when it will have been granted something."""
+        chance = world.kernel.random
+        client = chance.choice(list(world.remotes))
+        for server in list(world.servers):
+            world.network.cut(client, server)
+        length_us = world.kernel.between(60 * SECOND, 100 * SECOND)
+
+        def mend() -> None:
+            for server in list(world.servers):
+                world.network.mend(client, server)
+
+        faults._trouble(client, "partition", length_us, mend)
+
+    faults._kinds = [(1, isolate)]
+    return run
+
+
+def stepping(seed: int) -> Run:
+    """The store's clock steps, and nothing else goes wrong."""
+    run = _of(
+        seed, shape="servers", embedded=0, servers=1, remotes=4, rests=0, long_holds=0.3, clock_steps=True, drift=0.0,
+        loses_tail=False, faults_every_us=10 * SECOND, lost_request=0.0, lost_answer=0.0, crash=0.0, message_lost=0.0,
+        message_late=0.0, message_doubled=0.0,
+    )  # fmt: skip
+    run.faults._kinds = [(1, run.faults._step_clock)]
+    return run
 
 
 def renewing(seed: int) -> Run:
@@ -84,7 +130,7 @@ def parting(seed: int) -> Run:
     )  # fmt: skip
     faults, kernel = run.faults, run.world.kernel
     faults._kinds = [(1, faults._cut)]
-    faults._length_us = lambda: kernel.between(12 * SECOND, 30 * SECOND)  # type: ignore[method-assign]
+    faults._length_us = lambda: kernel.between(22 * SECOND, 60 * SECOND)  # type: ignore[method-assign]
     return run
 
 
@@ -132,6 +178,7 @@ def _of(seed: int, **changes: object) -> Run:
 
 
 _ALL: Final = (
-    usual, remote, renewing, losing, calm, killing, stalling, parting, unanswered, editing, spending,
+    usual, remote, reconnecting, telling_late, stepping, renewing, losing, calm, killing, stalling, parting,
+    unanswered, editing, spending,
 )  # fmt: skip
 WORLDS: Final[dict[str, Callable[[int], Run]]] = {world.__name__: world for world in _ALL}

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 import pytest
 
 from ebbgate.client.lease import Lease
+from ebbgate.client.remote.desk import Asked, Desk
 from ebbgate.client.renewal import Upkeep
+from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
 from ebbgate.core.commands import (
     Acquire,
@@ -33,6 +35,7 @@ from ebbgate.stores.base import Conflict
 from ebbgate.testing import invariants
 from ebbgate.testing.simulated.run import Run
 from ebbgate.testing.simulated.store import SimulatedStore
+from ebbgate.wire.stream import AcquireItem, Down, HeldItem, WaitingItem
 
 T = TypeVar("T")
 
@@ -44,6 +47,11 @@ SEEDS = [
     (1061, 5_000, "what had come due was forgotten when the store's clock stepped back"),
     (6031, 3_000, "a waiter was told that it waits when it had been let in long ago"),
     (30050, 4_000, "a long lease ended when the store's clock ran ahead, before its renewal was due"),
+    (
+        40110,
+        2_500,
+        "a waiter that was told and answered at once counted its lease from when it had asked first",
+    ),
     (6031, 3_000, "a lease that waited again, since the store had lost its tail, stopped all renewals"),
     (3, 2_000, "a session with connections to two servers was away when one of them broke"),
     (1073, 5_000, "who inherited a patience that was over was not looked at"),
@@ -161,6 +169,36 @@ def test_a_lease_that_waits_again_since_the_store_lost_its_tail_is_lost_and_the_
     assert lost == ["l"]
     assert holding["m"].renewed_us == 30 * SECOND
     assert upkeep.due(30 * SECOND) == []
+
+
+def test_a_grant_that_is_told_and_answered_at_once_counts_from_when_it_was_made() -> None:
+    """Who waits is resumed a moment after it was told; the answer to its last question may come in between."""
+    now_us = [0]
+    desk, waiter = Desk("s", lambda: now_us[0]), Waiter("l")
+    desk.connected(1)
+    item = AcquireItem(desk.number(), "l", (("a", 1),), 60 * SECOND)
+    desk.ask(Asked(item, waiter))
+
+    def numbers() -> list[int]:
+        return [sent.number for sent in desk.sending()]
+
+    def hear(*items: Down) -> None:
+        now_us[0] += 1_000
+        desk.received([(T0 + now_us[0], list(items))])
+
+    (asked,) = numbers()
+    hear(WaitingItem(asked, "l", 1))
+    now_us[0] = 100 * SECOND
+    assert not desk.look()
+    (again,) = numbers()
+    hear(WaitingItem(again, "l", 1))
+    now_us[0] += 15 * SECOND
+    assert not desk.look()
+    (last,) = numbers()
+    granted = (T0 + now_us[0], T0 + now_us[0] + 60 * SECOND, 1, True)
+    hear(HeldItem(0, "l", 7, *granted), HeldItem(last, "l", 7, *granted))
+    assert waiter.outcome == Held("l", 7, *granted)
+    assert desk.counted_from("l", started_us=0) > 114 * SECOND
 
 
 class Lossy:

@@ -13,7 +13,7 @@ from ebbgate.core.book import Book
 from ebbgate.core.commands import Command, Outcome, Refused, Tick, Told
 from ebbgate.core.grace import STALL_US, Grace
 from ebbgate.core.model import Settings, Stored
-from ebbgate.engine.engine import Engine, StoreCall
+from ebbgate.engine.engine import Batch, Engine, StoreCall
 from ebbgate.errors import EbbgateError
 from ebbgate.testing.simulated.kernel import Bell, Process, Sleep, Task, Until
 from ebbgate.testing.simulated.store import Access
@@ -77,7 +77,7 @@ class Decider:
         self.stalled: Callable[[], None] = (
             _nothing  # called after a stall, and when the store's clock ran ahead
         )
-        self.decided: Callable[[Decider], None] = _ignore  # called after every committed decision
+        self.decided: Callable[[Decider, Batch], None] = _ignore  # called after every committed decision
         self.committed: Callable[[Sequence[Stored]], None] = _keep  # called with what it changed
         self.planned_us = 0  # the instant up to which the book has taken in what time brought
         self._jobs: list[Job] = []
@@ -170,7 +170,7 @@ class Decider:
         defects = [it for it in batch.outcomes if isinstance(it, Refused) and it.code == "internal"]
         assert not defects, f"a defect of {self.process.name}: {defects}"
         self.greeted = True
-        self.decided(self)
+        self.decided(self, batch)
         self.committed(batch.changes)
         place = before
         for job in jobs:
@@ -209,7 +209,7 @@ def _is_unknown(outcome: Outcome) -> bool:
     return isinstance(outcome, Refused) and outcome.code == "unknown_session"
 
 
-def _ignore(_decider: Decider) -> None:
+def _ignore(_decider: Decider, _batch: Batch) -> None:
     """Check nothing."""
 
 

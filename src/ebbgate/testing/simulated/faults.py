@@ -32,6 +32,7 @@ class Faults:
             (3, self._stop),
             (3 if plan.servers else 0, self._cut),
             (2 if plan.servers else 0, self._drain),
+            (2 if plan.servers else 0, self._reset),
             (1 if plan.servers else 0, self._part),
             (1, self._take_store_down),
             (6, self._change_limit),
@@ -239,6 +240,17 @@ class Faults:
         world.kernel.note("world", "cuts", client, server)
         world.access.count("partition")
         self._trouble(client, "partition", self._length_us(), lambda: network.mend(client, server))
+
+    def _reset(self) -> None:
+        """Something between a client and a server has enough of their connection."""
+        world = self.world
+        network = world.network
+        able = [it for it in network.wires if not network.is_cut(it.up.source.name, it.up.target.name)]
+        if able:
+            wire = world.kernel.random.choice(able)
+            world.access.count("connection reset")
+            world.kernel.note("world", "resets", wire.up.source.name, wire.up.target.name)
+            wire.reset()
 
     def _take_store_down(self) -> None:
         access = self.world.access

@@ -5,6 +5,7 @@ from typing import Final
 import ebbgate
 from ebbgate.client.terms import Terms
 from ebbgate.core.model import SECOND, Settings, Stored
+from ebbgate.engine.engine import Batch
 from ebbgate.stores.codec import encode
 from ebbgate.testing import history as h
 from ebbgate.testing import invariants
@@ -13,6 +14,7 @@ from ebbgate.testing.simulated.decider import Decider
 from ebbgate.testing.simulated.embedded import EmbeddedProcess
 from ebbgate.testing.simulated.kernel import Kernel, Sleep
 from ebbgate.testing.simulated.network import Network
+from ebbgate.testing.simulated.once import Once
 from ebbgate.testing.simulated.operator import Operator
 from ebbgate.testing.simulated.plan import Plan, plan_of
 from ebbgate.testing.simulated.remote import RemoteProcess
@@ -43,6 +45,7 @@ class World:
         told_us = (30 if plan.shape == "machine" else 120) * SECOND  # messages are lost again and again
         setting = h.Setting(when_us=kernel.now_us, version=ebbgate.__version__, told_us=told_us)
         self.history: list[h.AnyEvent] = [setting]
+        self.once = Once()
         self.servers: dict[str, Server] = {}
         self.embedded: dict[str, EmbeddedProcess] = {}
         self.remotes: dict[str, RemoteProcess] = {}
@@ -95,7 +98,7 @@ class World:
     def start_server(self, name: str) -> Server:
         """Start a server, or start it again."""
         server = self.servers[name] = Server(self, name)
-        server.decider.decided = _check_settled
+        server.decider.decided = self._check_decided
         return server
 
     def start_embedded(self, name: str) -> EmbeddedProcess:
@@ -103,7 +106,7 @@ class World:
         self._born += 1
         made = EmbeddedProcess(self, name, self._born)
         self._presences[self._born] = made
-        made.decider.decided = _check_settled
+        made.decider.decided = self._check_decided
         self.embedded[name] = made
         self.record(h.Started(when_us=self.kernel.now_us, client=name))
         return made
@@ -137,6 +140,15 @@ class World:
     def record(self, event: h.AnyEvent) -> None:
         """Write down what a client saw."""
         self.history.append(event)
+        match event:
+            case h.Asked():
+                self.once.asked(event.lease, event.when_us, forgetful=event.client in self.rests)
+            case h.Released():
+                self.once.returned(event.lease, event.when_us, self.access.store.head.token)
+            case h.StoreLost():
+                self.once.store_lost(event.when_us)
+            case _:
+                pass
         self.kernel.note(event.client or "world", event)
 
     def is_alive(self, presence: int) -> bool:
@@ -210,6 +222,11 @@ class World:
         owners: list[Server | EmbeddedProcess] = [*self.servers.values(), *self.embedded.values()]
         return [owner.decider for owner in owners if owner.process.alive]
 
+    def _check_decided(self, decider: Decider, batch: Batch) -> None:
+        """Check a book right after a decision: nobody was left outside at that instant, nothing given twice."""
+        invariants.check(decider.book, decider.book.now_us)
+        self.once.decided(batch.outcomes, batch.told, self.kernel.now_us)
+
     def check_books(self) -> None:
         """Check every book that changed, as long as no decision is under way in it."""
         store = self.access.store
@@ -227,11 +244,6 @@ class World:
             invariants.check(book, max(book.now_us, book.head.instant_us, decider.planned_us))
             if version == store.version:
                 _check_equal(decider, store)
-
-
-def _check_settled(decider: Decider) -> None:
-    """Check a book right after a decision: nobody was left outside at that instant."""
-    invariants.check(decider.book, decider.book.now_us)
 
 
 def _check_equal(decider: Decider, store: SimulatedStore) -> None:

@@ -1,0 +1,58 @@
+"""What clients cannot see and must still hold: one acquisition takes slots once, however often it is asked.
+
+A spend whose answer was lost is not spent again, and what was given back is not granted to nobody: late and
+doubled messages change nothing.
+"""
+
+from typing import Final
+
+from ebbgate.core.commands import Held, Outcome, Told
+from ebbgate.core.model import REMEMBERED_US
+
+NEVER_US: Final = 1 << 62
+
+
+class Once:
+    """Watches all grants of a world."""
+
+    def __init__(self) -> None:
+        """Nothing was granted yet."""
+        self._asked: dict[str, tuple[int, int]] = {}  # lease -> since when, and how late a duplicate may be
+        self._spent: dict[str, tuple[int, int]] = {}  # lease -> fencing token, when it was given
+        self._returned: dict[str, tuple[int, int]] = {}  # lease -> since when, the newest token at that time
+        self._lost_us = -1  # when the store lost its tail last
+
+    def asked(self, lease_id: str, now_us: int, *, forgetful: bool) -> None:
+        """Note a lease; `forgetful`: a duplicate of its question may come later than it is remembered."""
+        self._asked[lease_id] = (now_us, REMEMBERED_US if forgetful else NEVER_US)
+
+    def returned(self, lease_id: str, now_us: int, token: int) -> None:
+        """Note that a client knows its lease to be given back; `token` is the last one that was given."""
+        self._returned[lease_id] = (now_us, token)
+
+    def store_lost(self, now_us: int) -> None:
+        """The store has lost its tail: what was asked before may happen again."""
+        self._lost_us = now_us
+
+    def decided(self, outcomes: list[Outcome], told: list[Told], now_us: int) -> None:
+        """Judge what a committed decision granted.
+
+        Raises:
+            AssertionError: something was granted twice.
+        """
+        for outcome in (*outcomes, *[word.outcome for word in told]):
+            if isinstance(outcome, Held) and outcome.protected and outcome.id in self._asked:
+                self._granted(outcome, now_us)
+
+    def _granted(self, held: Held, now_us: int) -> None:
+        lease_id = held.id
+        asked_us, late_us = self._asked[lease_id]
+        if asked_us <= self._lost_us:
+            return
+        returned_us, newest = self._returned.get(lease_id, (now_us, held.token))
+        assert held.token <= newest or now_us - returned_us > late_us, (
+            f"{lease_id} was granted after it had been given back"
+        )
+        if held.expires_us < 0:
+            token, spent_us = self._spent.setdefault(lease_id, (held.token, now_us))
+            assert token == held.token or now_us - spent_us > late_us, f"{lease_id} was spent twice"
