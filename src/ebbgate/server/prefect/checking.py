@@ -48,7 +48,7 @@ def body_of(data: bytes) -> Any:  # noqa: ANN401 - whatever was sent
         return None
     try:
         return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         at, why = 0, "Expecting value"
     try:
         json.loads(data)

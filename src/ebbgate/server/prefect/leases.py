@@ -209,10 +209,8 @@ class Leases:
         try:
             for lease in chosen:
                 await self._places.carry_out(session, Release(lease.id, session, EPOCH))
-        except StoreUnavailable:
+        finally:
             self._ending.difference_update(lease.id for lease in chosen)
-            raise
-        self._ending.difference_update(lease.id for lease in chosen)
         return answer(200, _minimal(lives))
 
     def _choose(self, session: str, lives: Sequence[Live], slots: int) -> list[Lease]:
