@@ -272,7 +272,9 @@ OTHERS: Final = (
         "nobody is taken out of the queue who is there",
         (
             Edit(sessions.away, "command.epoch < session.epoch", "False"),
-            Edit(Sessions._saw, "present.epoch == known.epoch", "False"),  # or else it is put right at once
+            Edit(
+                Sessions._say_here, "present.epoch != known.epoch", "True"
+            ),  # or else it is put right at once
         ),
         world="parting",
     ),
@@ -304,7 +306,7 @@ OTHERS: Final = (
     Mutant(
         "a session away though another server has it",
         "a session is away only when no connection has it",
-        (Edit(Sessions._saw, "present.epoch == known.epoch", "False"),),
+        (Edit(Sessions._say_here, "present.epoch != known.epoch", "True"),),
         world="reconnecting",
     ),
     Mutant(

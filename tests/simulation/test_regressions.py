@@ -201,6 +201,17 @@ def test_a_grant_that_is_told_and_answered_at_once_counts_from_when_it_was_made(
     assert desk.counted_from("l", started_us=0) > 114 * SECOND
 
 
+def test_a_lease_of_no_slots_that_cannot_be_renewed_does_not_keep_the_renewer_busy() -> None:
+    now_us = 100 * SECOND
+    held = Held("l", 1, T0, T0 + 60 * SECOND, 1, protected=False)
+    lease = Lease(
+        held, ("a",), 60 * SECOND, session="s", clock=lambda: now_us, sent_us=0, waited_us=0, on_loss=print, retake=True
+    )  # fmt: skip
+    upkeep = Upkeep({"l": lease}, lambda low, high: (low + high) / 2)
+    assert upkeep.due(now_us) == [lease]
+    assert upkeep.next_us(now_us) > now_us + SECOND // 2
+
+
 class Lossy:
     """A store whose answers can be lost: what was asked is done, and the asker learns nothing."""
 

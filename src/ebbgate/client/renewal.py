@@ -38,7 +38,7 @@ class Upkeep:
         for lease in list(self._holding.values()):
             if not _is_worth_renewing(lease):
                 continue
-            if not lease.lost:
+            if lease.protected and not lease.lost:  # one without slots has none to lose
                 dues.append(lease.deadline_us)  # then it is lost, and whoever holds it is told
             due_us = now_us if lease.renewed_us < self._hurried_us else planned_us(lease)
             # Late already: the last try failed. A little randomness keeps processes from retrying in step.

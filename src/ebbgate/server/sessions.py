@@ -10,7 +10,7 @@ from ebbgate.core.book import Book
 from ebbgate.core.commands import Away, Hello, Outcome, Told
 from ebbgate.core.model import SECOND, Session, Stored
 from ebbgate.errors import EbbgateError
-from ebbgate.server.decider import Decider, ignore
+from ebbgate.server.decider import Decider
 from ebbgate.wire.stream import Down, EndedItem, GoodbyeItem, HurryItem, Role, item_of
 
 _log: Final = logging.getLogger("ebbgate.server")
@@ -110,16 +110,24 @@ class Sessions:
         """
         del now_us
         for entry in stored or ():
-            known = entry.record
-            if not (isinstance(known, Session) and entry.keep and known.away_us >= 0):
-                continue
-            present = self._present.get(known.id)
-            if present is not None and present.epoch == known.epoch:
-                hello = Hello(
-                    known.id, known.epoch, known.host, known.pid, known.labels, known.presence,
-                    self._decider.address, known.remembers, known.key,
-                )  # fmt: skip
-                self._decider.submit((hello,), ignore)
+            if isinstance(entry.record, Session) and entry.record.away_us >= 0:
+                self._say_here(entry.id)
+
+    def _say_here(self, session: str) -> None:
+        """Have it committed that a session is not away; tried again until the store takes it."""
+        present, known = self._present.get(session), self._decider.book.sessions.get(session)
+        if present is None or known is None or known.away_us < 0 or present.epoch != known.epoch:
+            return
+
+        def answered(outcomes: Sequence[Outcome] | EbbgateError) -> None:
+            if isinstance(outcomes, EbbgateError):
+                asyncio.get_running_loop().call_later(RETRY_SECONDS, self._say_here, session)
+
+        hello = Hello(
+            known.id, known.epoch, known.host, known.pid, known.labels, known.presence,
+            self._decider.address, known.remembers, known.key,
+        )  # fmt: skip
+        self._decider.submit((hello,), answered)
 
     def epoch_of(self, session: str) -> int:
         """Return the newest epoch that is known of a session."""

@@ -14,7 +14,9 @@ from ebbgate.testing.simulated.kernel import Process
 if TYPE_CHECKING:
     from ebbgate.testing.simulated.network import Network
 
-LATE_US: Final = (100_000, 20_000_000)
+LATE_US: Final = (100_000, 4_000_000)
+"""How long a connection stalls; for longer, and it would be as good as cut."""
+
 REPEATED_US: Final = (200_000, 5_000_000)
 """How long after a wire is mended TCP says again what did not arrive."""
 
