@@ -10,6 +10,7 @@ transaction-mode pooler may stand between, but not before the connection that li
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -31,8 +32,11 @@ from ebbgate.stores.postgres_wire import PostgresWire, heard
 LOST_MAX: Final = 2
 """After so many lost races in a row a server keeps the lock until its next commit."""
 
+TURN_SECONDS: Final = 0.2
+"""How long it keeps it when it has nothing more to commit."""
+
 TURN_MS: Final = 500
-"""How long it may keep it: it may have been stopped."""
+"""How long the database lets it keep it: it may have been stopped."""
 
 _log: Final = logging.getLogger("ebbgate.stores")
 
@@ -72,6 +76,8 @@ class PostgresStore:
         self._newest = EMPTY
         self._lost = 0  # races in a row
         self._has_turn = False
+        self._turn_ends: asyncio.TimerHandle | None = None
+        self._giving_up: asyncio.Task[None] | None = None
         self._closed = False
         wire = PostgresWire(place, place.conninfo, self._prepare)
         ear = PostgresWire(place, place.listen, self._listen)
@@ -188,6 +194,8 @@ class PostgresStore:
 
     async def _write(self, connection: Connection, values: Sequence[object]) -> list[Any]:
         """Commit, alone or as part of a turn: a transaction that keeps the lock from a lost race to the next commit."""
+        if self._turn_ends is not None:
+            self._turn_ends.cancel()
         if self._has_turn:
             async with connection.pipeline():
                 cursor = await connection.execute(self._sql_commit, values)
@@ -203,9 +211,19 @@ class PostgresStore:
         )
         entries = await (await connection.execute(self._sql_commit, values)).fetchall()
         self._has_turn = not (entries and entries[0][0])
-        if not self._has_turn:
+        if self._has_turn:
+            self._turn_ends = asyncio.get_running_loop().call_later(TURN_SECONDS, self._give_up_turn)
+        else:
             await connection.execute("COMMIT")
         return entries
+
+    def _give_up_turn(self) -> None:
+        async def give_up() -> None:
+            with contextlib.suppress(StoreUnavailable):
+                await self._link.run(self._end_turn)
+
+        if self._has_turn and not self._closed:
+            self._giving_up = asyncio.ensure_future(give_up())
 
     async def _end_turn(self, connection: Connection) -> None:
         if self._has_turn or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
