@@ -235,13 +235,13 @@ class ServerSiege:
 
     def _harass(self, kills: float) -> None:
         try:
-            while not self._over.wait(self.chance.uniform(0.05, 0.25)):
+            while not self._over.wait(self.chance.uniform(0.1, 0.5)):
                 self._relieve(clock_us())
                 place = self.chance.choice(self.places)
                 assert place.child is not None
                 if place.child.stopped_until_us:
                     continue
-                does = [(self._kill, 0.7 * kills), (self._stop, 2.0)]
+                does = [(self._kill, 0.6 * kills), (self._stop, 2.0)]
                 if place.proxy is not None:
                     does += [(self._cut, 4.0), (self._silence, 2.0), (self._delay, 2.0)]
                 self.chance.choices([do for do, _ in does], [weight for _, weight in does])[0](place)

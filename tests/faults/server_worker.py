@@ -22,8 +22,10 @@ from pathlib import Path
 import msgspec
 
 from ebbgate import AsyncClient, Client, errors
+from ebbgate.client.connect import gate_for, is_remote
+from ebbgate.core.model import Settings
 from ebbgate.testing.recorder import recording
-from tests.faults.worker import GIVEN_UP, Choice
+from tests.faults.worker import GIVEN_UP, SHORTEST_US, Choice
 
 PULSE = "pulse"
 KEPT = "kept"
@@ -39,7 +41,6 @@ class Habits(msgspec.Struct, frozen=True):
     kept_seconds: float = 30.0  # the lease of the keeper
     kept_for_seconds: float = 5.0  # about how long it holds
     pulse_seconds: float = 0.1
-    settings_min_seconds: float = 0.5  # the shortest lease, of a file
 
 
 class Wish(Choice):
@@ -204,6 +205,8 @@ def main(url: str, history: str, name: str, seed: str, face: str, habits: str) -
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     with recording(Path(history), name):
+        if not is_remote(url):
+            gate_for(url, settings=Settings(lease_duration_min_us=SHORTEST_US))
         made = Threads if face == "threads" else Tasks
         made(url, name, seed, msgspec.json.decode(habits, type=Habits)).run(stopping)
 
