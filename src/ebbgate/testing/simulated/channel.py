@@ -80,11 +80,6 @@ class Channel:
         """Return nothing: the server puts its own address there."""
         return ""
 
-    def sizes(self, names: tuple[str, ...]) -> dict[str, int]:
-        """Return nothing: nobody here warns of nested waits."""
-        del names
-        return {}
-
     def ask(
         self, command: Acquire, waiter: Waiter, until_us: int | None, cancel_us: int | None
     ) -> Steps[Outcome | None]:

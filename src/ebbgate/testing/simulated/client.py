@@ -6,7 +6,7 @@ Each writes down what it saw, and nothing else.
 from collections.abc import Generator, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from ebbgate.client.flows import Ask, Caller, Flow, GiveBack, Pause, Sizes, Wait, acquire
+from ebbgate.client.flows import Ask, Caller, Flow, GiveBack, Pause, Wait, acquire
 from ebbgate.client.lease import Lease
 from ebbgate.client.renewal import Upkeep
 from ebbgate.client.terms import Terms
@@ -100,9 +100,6 @@ class Gate(Keeper, Protocol):
     def give_back(self, command: Release) -> Steps[bool]:
         """Release a lease within 100 ms, or have it seen to; True when it was answered."""
 
-    def sizes(self, names: tuple[str, ...]) -> dict[str, int]:
-        """Return the number of slots of these limits."""
-
     def counted_from(self, held: Held, started_us: int, duration_us: int) -> int:
         """Return the local instant from which the countdown of a new lease is surely counted."""
 
@@ -170,8 +167,6 @@ class _Driver:
                     gate.forget(self.waiter)
                 yield from gate.give_back(command)
                 return None
-            case Sizes(names=names):
-                return gate.sizes(names)
             case Pause(duration_us=duration_us):
                 yield Sleep(duration_us)
                 return None

@@ -162,11 +162,6 @@ class EmbeddedProcess:
         if waiter.outcome is None:
             yield Until(bell, until_us)
 
-    def sizes(self, names: tuple[str, ...]) -> dict[str, int]:
-        """Return the number of slots of these limits."""
-        lives = [self.decider.book.names[name] for name in names if name in self.decider.book.names]
-        return {live.limit.name: live.limit.limit for live in lives if live.limit.active}
-
     def counted_from(self, held: Held, started_us: int, duration_us: int) -> int:
         """Return the local instant from which the countdown of a new lease is surely counted."""
         del duration_us

@@ -184,11 +184,6 @@ class RestProcess:
         """See `Gate`: the server puts its own address there."""
         return ""
 
-    def sizes(self, names: tuple[str, ...]) -> dict[str, int]:
-        """See `Gate`."""
-        del names
-        return {}
-
     def clock(self) -> int:
         """Return the local time."""
         return self.outside.kernel.now_us - STARTED_US
