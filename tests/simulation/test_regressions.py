@@ -52,6 +52,7 @@ SEEDS = [
         2_500,
         "a waiter that was told and answered at once counted its lease from when it had asked first",
     ),
+    (40260, 2_500, "clients that a stopping server had asked to go were taken for dead"),
     (6031, 3_000, "a lease that waited again, since the store had lost its tail, stopped all renewals"),
     (3, 2_000, "a session with connections to two servers was away when one of them broke"),
     (1073, 5_000, "who inherited a patience that was over was not looked at"),

@@ -51,6 +51,7 @@ class Sessions:
         self._decider = decider
         self._grace_us = away_grace_us
         self._present: dict[str, Present] = {}
+        self._draining = False
         self._closed = False
         decider.audiences.append(self)
         decider.watchers.append(self._saw)
@@ -83,7 +84,8 @@ class Sessions:
             present.renewer = None
         if present.main is None and present.renewer is None:
             del self._present[session]
-            self.missed(session, present.epoch, certain=certain)
+            # Whoever was asked to go closes the connection itself, and may have nowhere to go to for a while.
+            self.missed(session, present.epoch, certain=certain and not self._draining)
 
     def forget(self, session: str) -> None:
         """Note that a session is over, whatever connections it has."""
@@ -164,6 +166,7 @@ class Sessions:
 
     def drain(self, after_seconds: float) -> None:
         """Ask everybody to come back later, or at another server."""
+        self._draining = True
         for line in self._lines():
             line.send(GoodbyeItem(after_seconds))
 
