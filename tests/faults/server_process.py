@@ -12,6 +12,8 @@ from typing import Self
 
 import msgspec
 
+from tests.client.remote.support import free_port
+
 START_SECONDS = 60.0
 END_SECONDS = 30.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +32,7 @@ class ServerProcess:
         """
         self.path = folder / "store" / "limits.db"
         self.store = f"sqlite:///{self.path}"
-        self.port = 0
+        self.port = free_port()
         self.lives = 0
         self._folder, self._flags, self._module = folder, flags, module
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,7 +68,6 @@ class ServerProcess:
         while time.monotonic() < until and self._process.poll() is None:
             for entry in self.entries(self.lives):
                 if entry["message"] == "ready":
-                    self.port = int(str(entry["url"]).rpartition(":")[2])
                     ready = datetime.fromisoformat(str(entry["time"])).timestamp()
                     return (time.monotonic_ns() - round((time.time() - ready) * 1e9)) // 1_000
             time.sleep(0.005)

@@ -8,6 +8,7 @@ import random
 import threading
 from typing import Final, Protocol
 
+from ebbgate.client.remote.addresses import Address
 from ebbgate.client.remote.dialling import Connection, Dialler, Stale
 from ebbgate.errors import EbbgateError, InternalError, ServerUnavailable
 from ebbgate.wire.stream import HelloItem
@@ -15,8 +16,11 @@ from ebbgate.wire.stream import HelloItem
 _log: Final = logging.getLogger("ebbgate")
 
 PAUSE_FIRST_SECONDS: Final = 0.05
-PAUSE_MAX_SECONDS: Final = 0.5
+PAUSE_MAX_SECONDS: Final = 0.4
 """After a long absence of the server, its clients are back within this and half of it again."""
+
+GREETINGS_MAX: Final = 3
+"""How often one server is greeted in a row, if it knows the session under higher epochs."""
 
 
 class Connectable(Protocol):
@@ -46,7 +50,9 @@ class Connector:
         self._is_running = False
         self._is_wanted = False
         self._over = threading.Event()
+        self._soon = threading.Event()  # ends a pause
         self._failures = 0  # rounds since the last answer
+        dialler.when_found(self.hurry)
 
     def start(self) -> None:
         """Have the channel connected; it is called again after every break.
@@ -69,9 +75,14 @@ class Connector:
         """Hear that the connection serves: after it breaks, another one is tried at once."""
         self._failures = 0
 
+    def hurry(self) -> None:
+        """Try again at once: another one has just found a server."""
+        self._soon.set()
+
     def stop(self) -> None:
         """Connect no more."""
         self._over.set()
+        self._soon.set()
 
     def _run(self) -> None:
         while True:
@@ -88,24 +99,42 @@ class Connector:
 
     def _connect(self) -> None:
         """Try one server after the other until there is a connection, or until none is wanted."""
-        while not self._over.wait(self._pause_seconds()):
+        while not self._is_over_after_a_pause():
             self._failures += 1
             for address in self._dialler.order():
-                hello = self._channel.hello()
-                if hello is None:
-                    return
                 try:
-                    connection = self._dialler.dial(address, hello)
-                except Stale as stale:
-                    self._channel.stale(hello, stale.newest)
+                    if self._is_seen_to(address):
+                        return
                 except EbbgateError as error:
                     self._channel.not_connected(error)
-                else:
-                    if self._over.is_set():
-                        connection.close()
-                    else:
-                        self._channel.connected(connection, hello)
-                    return
+
+    def _is_seen_to(self, address: Address) -> bool:
+        """Connect to a server; return whether there is a connection now, or none is wanted any more.
+
+        Raises:
+            EbbgateError: the server cannot be reached.
+        """
+        for _ in range(GREETINGS_MAX):
+            hello = self._channel.hello()
+            if hello is None:
+                return True
+            try:
+                connection = self._dialler.dial(address, hello)
+            except Stale as stale:
+                self._channel.stale(hello, stale.newest)  # it is there: greet it again, at once
+                continue
+            if self._over.is_set():
+                connection.close()
+            else:
+                self._channel.connected(connection, hello)
+                self._dialler.found(self.hurry)
+            return True
+        return False
+
+    def _is_over_after_a_pause(self) -> bool:
+        self._soon.wait(self._pause_seconds())
+        self._soon.clear()
+        return self._over.is_set()
 
     def _pause_seconds(self) -> float:
         """Return how long to wait before the next try: nothing for the first, and never in step with others."""

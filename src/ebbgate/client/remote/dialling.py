@@ -128,6 +128,20 @@ class Dialler:
         self._tls: ssl.SSLContext | None = None
         self._not_before: dict[Address, float] = {}  # servers that have asked not to come back sooner
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._seekers: list[weakref.WeakMethod[Callable[[], None]]] = []
+
+    def when_found(self, hurry: Callable[[], None]) -> None:
+        """Have a method called, for as long as its object lives, when another seeker has found a server."""
+        self._seekers = [known for known in self._seekers if known() is not None] + [
+            weakref.WeakMethod(hurry)
+        ]
+
+    def found(self, finder: Callable[[], None]) -> None:
+        """Have all others look again at once: a server is there."""
+        for known in self._seekers:
+            hurry = known()
+            if hurry is not None and hurry != finder:
+                hurry()
 
     def leave(self, address: Address, seconds: float) -> None:
         """Keep away from a server that stops, for about so long."""

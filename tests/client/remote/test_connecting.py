@@ -1,0 +1,84 @@
+"""Who looks for a server, and how soon it tries again."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ebbgate.client.ids import new_id
+from ebbgate.client.remote import connecting
+from ebbgate.client.remote.addresses import addresses_of
+from ebbgate.client.remote.connecting import Connector
+from ebbgate.client.remote.dialling import Connection, Dialler
+from ebbgate.client.remote.gate import _tls
+from ebbgate.client.remote.host import GREETING, greeting
+from ebbgate.errors import EbbgateError
+from ebbgate.wire.stream import HelloItem
+from tests.client.remote.support import PATIENCE_SECONDS
+from tests.serving import served
+
+
+class Seeker:
+    """What is connected: one session, by greetings under one epoch after the other."""
+
+    def __init__(self, dialler: Dialler, session: str, epoch: int) -> None:
+        self.session, self.epoch = session, epoch
+        self.connector = Connector(self, dialler)
+        self.is_refused = threading.Event()
+        self.found = threading.Event()
+        self.connection: Connection | None = None
+
+    def hello(self) -> HelloItem | None:
+        return None if self.connection else greeting(GREETING, self.session, self.epoch, "main")
+
+    def stale(self, hello: HelloItem, newest: int) -> None:
+        self.epoch = newest + 1
+
+    def connected(self, connection: Connection, hello: HelloItem) -> None:
+        self.connection = connection
+        self.found.set()
+
+    def not_connected(self, error: EbbgateError) -> None:
+        self.is_refused.set()
+
+    def close(self) -> None:
+        self.connector.stop()
+        if self.connection is not None:
+            self.connection.close()
+
+
+@pytest.fixture(autouse=True)
+def long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everybody pause for so long after a failure that a test would not live to see the end."""
+    monkeypatch.setattr(connecting, "PAUSE_FIRST_SECONDS", 1_000.0)
+    monkeypatch.setattr(connecting, "PAUSE_MAX_SECONDS", 1_000.0)
+
+
+def test_a_server_that_knows_a_session_under_a_higher_epoch_is_greeted_again_at_once(tmp_path: Path) -> None:
+    session = new_id()
+    with served(f"sqlite:///{tmp_path / 'limits.db'}") as server:
+        dialler = Dialler(addresses_of(server.url), None, _tls)
+        first, second = Seeker(dialler, session, 7), Seeker(dialler, session, 3)
+        for seeker in (first, second):
+            seeker.connector.start()
+            assert seeker.found.wait(PATIENCE_SECONDS)
+        assert second.epoch > 7
+        first.close()
+        second.close()
+
+
+def test_when_one_has_found_a_server_the_others_of_its_process_look_at_once(tmp_path: Path) -> None:
+    with served(f"sqlite:///{tmp_path / 'limits.db'}") as server:
+        port = server.port
+    dialler = Dialler(addresses_of(f"ebbgate://127.0.0.1:{port}"), None, _tls)
+    waiting, finder = Seeker(dialler, new_id(), 1), Seeker(dialler, new_id(), 1)
+    waiting.connector.start()
+    assert waiting.is_refused.wait(PATIENCE_SECONDS)  # and pauses
+    with served(f"sqlite:///{tmp_path / 'limits.db'}", port=port):
+        begun = time.monotonic()
+        finder.connector.start()
+        assert waiting.found.wait(PATIENCE_SECONDS)
+        assert time.monotonic() - begun < PATIENCE_SECONDS
+        waiting.close()
+        finder.close()
