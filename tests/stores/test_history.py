@@ -64,7 +64,6 @@ def test_moved_and_the_turn_within_one_opening(store: EmbeddedStore) -> None:
     made = commit(store, lease("a", "held"))
     assert store.moved(version)
     assert not store.moved(made)
-    assert not store.new_boot
     store.unlock()
     assert store.try_lock()
     store.unlock()

@@ -62,7 +62,6 @@ def test_a_step_of_the_wall_clock_changes_nothing(path: Path, step_us: int) -> N
     assert store.clock() == NOON_US + 10
     later = machine.open(path)
     assert later.clock() == NOON_US + 10
-    assert not later.new_boot
     store.close()
     later.close()
     again = machine.open(path)
@@ -71,30 +70,20 @@ def test_a_step_of_the_wall_clock_changes_nothing(path: Path, step_us: int) -> N
     again.close()
 
 
-def test_the_first_opening_of_a_file_is_no_new_boot(path: Path) -> None:
-    store = Machine().open(path)
-    assert not store.new_boot
-    assert store.load().version == EMPTY
-    store.close()
-
-
-def test_a_new_boot_is_told_to_everybody_until_something_is_committed(path: Path) -> None:
+def test_a_new_boot_is_a_commit_so_nobody_builds_on_what_was_before(path: Path) -> None:
     machine = Machine()
     store = machine.open(path)
-    store.commit(EMPTY, tag(), head(1), [row("a", 1)])
+    before = store.commit(EMPTY, tag(), head(1), [row("a", 1)])
     store.close()
     machine.reboot("second boot")
     one, two = machine.open(path), machine.open(path)
     assert one.clock() == two.clock() == NOON_US + HOUR_US
-    assert (one.new_boot, two.new_boot) == (True, True)
-    version = one.load().version
-    assert (one.new_boot, two.new_boot) == (True, True)
-    made = one.commit(version, tag(), head(2), [row("a", 2)])
-    assert (one.new_boot, two.new_boot) == (False, True)
     with pytest.raises(Conflict):
-        two.commit(version, tag(), head(2), [row("a", 3)])
+        one.commit(before, tag(), head(2), [row("a", 2)])
+    version = one.load().version
+    assert version.number == before.number + 1, "one commit for both"
+    made = one.commit(version, tag(), head(2), [row("a", 2)])
     assert two.changes_since(version).version == made
-    assert (one.new_boot, two.new_boot) == (False, False)
     one.close()
     two.close()
 

@@ -113,5 +113,4 @@ def test_a_process_killed_while_it_makes_the_file(tmp_path: Path) -> None:
     for number in range(killed):
         with closing(SqliteStore(tmp_path / f"{number}.db")) as store:
             assert store.load().version == EMPTY
-            assert not store.new_boot
             store.commit(EMPTY, tag(), head(1), OLD)

@@ -62,8 +62,7 @@ def use_inherited(place: SqlitePlace, answers: Connection) -> None:
         store.unlock()
         with pytest.raises(StoreUnavailable):
             store.moved(version)
-        store.abandon()
-        store.abandon()
+        store.close()
         store.close()
 
     well = ended_well(forked(use))

@@ -150,13 +150,6 @@ class EmbeddedStore(Store, Protocol):
     with 0 it waits not at all and raises `Busy`: for callers on an event loop.
     """
 
-    @property
-    def new_boot(self) -> bool:
-        """Whether the machine was booted since the last commit: the holders of all leases are gone.
-
-        It stays true, for every process, until something is committed.
-        """
-
     def load(self, *, patience_us: int = PATIENCE_US) -> Snapshot:
         """See `Store.load`."""
 
@@ -185,9 +178,6 @@ class EmbeddedStore(Store, Protocol):
 
     def unlock(self) -> None:
         """Give the turn to the next process. Allowed without having it."""
-
-    def abandon(self) -> None:
-        """In the child of a fork: let go of everything, without touching what belongs to the parent."""
 
 
 class NetworkStore(Protocol):

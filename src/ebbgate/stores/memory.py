@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ebbgate.core.model import Head
 from ebbgate.stores.base import EMPTY, PATIENCE_US, Conflict, Delta, Past, Row, Snapshot, TooOld, Version
@@ -24,8 +24,6 @@ class _Commit(NamedTuple):
 
 class MemoryStore:
     """The truth of one namespace in memory; any number of threads may use it at once."""
-
-    new_boot: Final = False
 
     def __init__(self, *, keep: int = LOG_MAX, clock_us: Callable[[], int] | None = None) -> None:
         """Start empty.
@@ -124,9 +122,6 @@ class MemoryStore:
         """See `EmbeddedStore.unlock`."""
         if self._turn.locked():
             self._turn.release()
-
-    def abandon(self) -> None:
-        """See `EmbeddedStore.abandon`: memory is copied by a fork, nothing is shared."""
 
     def close(self) -> None:
         """See `Store.close`: the memory goes when nobody refers to it."""

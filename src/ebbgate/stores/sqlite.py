@@ -126,11 +126,6 @@ class SqliteStore:
 
     # --- the contract
 
-    @property
-    def new_boot(self) -> bool:
-        """See `EmbeddedStore.new_boot`."""
-        return self._newest.number == self._anchor.version > 0
-
     def load(self, *, patience_us: int = PATIENCE_US) -> Snapshot:
         """See `Store.load`."""
         return self._run(patience_us, self._load)
@@ -196,15 +191,11 @@ class SqliteStore:
     def close(self) -> None:
         """See `Store.close`."""
         if self._guard.is_inherited:
-            self.abandon()
+            self._guard.abandon()
+            self._turn.close()
             return
         self._checkpointer.close()
         self._guard.close()
-        self._turn.close()
-
-    def abandon(self) -> None:
-        """See `EmbeddedStore.abandon`. Python's own fork does it by itself."""
-        self._guard.abandon()
         self._turn.close()
 
     # --- one transaction each, on a cursor that nobody else uses meanwhile

@@ -65,7 +65,6 @@ class Anchor(NamedTuple):
 
     number: int  # of the boot, as this file counts them
     ahead_us: int  # store time less monotonic time
-    version: int  # the commit that began it; 0: the file was new
 
 
 def read_anchor(cursor: apsw.Cursor, clocks: Clocks, path: Path) -> Anchor:
@@ -117,16 +116,15 @@ def _set_anchor(cursor: apsw.Cursor, boot: str, clocks: Clocks) -> None:
 
 def _find(cursor: apsw.Cursor, boot: str, path: Path) -> Anchor | None:
     row: list[Any] = cursor.execute(
-        "SELECT number, wall_us - monotonic_us, version, (SELECT max(number) FROM boot) "
-        "FROM boot WHERE id = ?",
+        "SELECT number, wall_us - monotonic_us, (SELECT max(number) FROM boot) FROM boot WHERE id = ?",
         (boot,),
     ).fetchall()
     if not row:
         return None
-    number, ahead_us, version, newest = row[0]
+    number, ahead_us, newest = row[0]
     if number != newest:
         raise superseded(path)
-    return Anchor(number, ahead_us, version)
+    return Anchor(number, ahead_us)
 
 
 def superseded(path: Path) -> StoreUnavailable:
