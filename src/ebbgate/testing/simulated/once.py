@@ -4,7 +4,9 @@ A spend whose answer was lost is not spent again, and what was given back is not
 doubled messages change nothing.
 
 Known limit: who waits to spend, and is cut off for longer than ended leases are remembered, is granted it once
-more. That wastes slots; it does not give out too many.
+more. So is one of a process that is its own decider, if it never heard that it has a place in the queue, since
+that answer of the store was lost, and is granted before it asks again: such sessions are remembered by nobody.
+That wastes slots; it does not give out too many.
 """
 
 from typing import Final
@@ -22,12 +24,28 @@ class Once:
         """Nothing was granted yet."""
         self._asked: dict[str, tuple[int, int]] = {}  # lease -> since when, and how late a duplicate may be
         self._spent: dict[str, Held] = {}
+        self._unheard: set[str] = (
+            set()
+        )  # leases of which only their own process knows, until it is told a place
         self._returned: dict[str, tuple[int, int]] = {}  # lease -> since when, the newest token at that time
         self._lost_us = -1  # when the store lost its tail last
 
-    def asked(self, lease_id: str, now_us: int, *, forgetful: bool) -> None:
-        """Note a lease; `forgetful`: a duplicate of its question may come later than it is remembered."""
+    def asked(self, lease_id: str, now_us: int, *, forgetful: bool, embedded: bool) -> None:
+        """Note a lease.
+
+        Args:
+            lease_id: of the lease.
+            now_us: since when it is asked for.
+            forgetful: a duplicate of its question may come later than it is remembered.
+            embedded: its session is not remembered at all.
+        """
+        if embedded:
+            self._unheard.add(lease_id)
         self._asked[lease_id] = (now_us, REMEMBERED_US if forgetful else NEVER_US)
+
+    def queued(self, lease_id: str) -> None:
+        """Note that a client was told its place in the queue."""
+        self._unheard.discard(lease_id)
 
     def returned(self, lease_id: str, now_us: int, token: int) -> None:
         """Note that a client knows its lease to be given back; `token` is the last one that was given."""
@@ -43,7 +61,8 @@ class Once:
         Raises:
             AssertionError: something was granted twice.
         """
-        for outcome in (*outcomes, *[word.outcome for word in told]):
+        heard = [word.outcome for word in told if word.id not in self._unheard]
+        for outcome in (*outcomes, *heard):
             if isinstance(outcome, Held) and outcome.protected and outcome.id in self._asked:
                 self._granted(outcome, now_us)
 

@@ -142,7 +142,14 @@ class World:
         self.history.append(event)
         match event:
             case h.Asked():
-                self.once.asked(event.lease, event.when_us, forgetful=event.client in self.rests)
+                self.once.asked(
+                    event.lease,
+                    event.when_us,
+                    forgetful=event.client in self.rests,
+                    embedded=event.client in self.embedded,
+                )
+            case h.Queued():
+                self.once.queued(event.lease)
             case h.Released():
                 self.once.returned(event.lease, event.when_us, self.access.store.head.token)
             case h.StoreLost():
