@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from ebbgate.core import views
 from ebbgate.core.book import Book
 from ebbgate.core.commands import Acquire, Command, Hello, PutLimit, Release, Tick
 from ebbgate.core.model import SECOND
@@ -144,3 +145,24 @@ def test_a_lease_takes_at_most_a_kilobyte_and_a_half(slots: int) -> None:
     tracemalloc.stop()
     print(f"{each:.0f} bytes")
     assert each <= 1_536
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [one_limit, tenants], ids=["one limit", "tenants"])
+def test_why_a_waiter_waits_is_found_without_looking_at_all_others(
+    make: Callable[[int], tuple[Book, str]],
+) -> None:
+    def seconds(waiters: int) -> float:
+        book, _ = make(waiters)
+        lease = book.leases[f"l{waiters // 2}"]
+        assert views.wait_view(book, T0, lease).position > waiters // 3  # who looks first has the order made
+        spent = []
+        for _ in range(200):
+            started = time.perf_counter()
+            views.wait_view(book, T0, lease)
+            spent.append(time.perf_counter() - started)
+        return sorted(spent)[len(spent) // 2]
+
+    few, many = seconds(100), seconds(MANY)
+    print(f"{few * 1e6:.1f} us among 100, {many * 1e6:.1f} us among {MANY}")
+    assert many < 5 * few
