@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ebbgate import Client
 from ebbgate.client.ids import new_id
-from ebbgate.client.remote import connecting
+from ebbgate.client.remote import connecting, thread_channel
 from ebbgate.client.remote.addresses import addresses_of
 from ebbgate.client.remote.connecting import Connector
 from ebbgate.client.remote.dialling import Connection, Dialler
@@ -15,8 +16,11 @@ from ebbgate.client.remote.gate import _tls
 from ebbgate.client.remote.host import GREETING, greeting
 from ebbgate.errors import EbbgateError
 from ebbgate.wire.stream import HelloItem
-from tests.client.remote.support import PATIENCE_SECONDS
+from tests.client.remote.support import PATIENCE_SECONDS, wait_until
 from tests.serving import served
+
+
+NOTICED_SECONDS = 4.0  # less than after which a waiter looks by itself
 
 
 class Seeker:
@@ -82,3 +86,34 @@ def test_when_one_has_found_a_server_the_others_of_its_process_look_at_once(tmp_
         assert time.monotonic() - begun < PATIENCE_SECONDS
         waiting.close()
         finder.close()
+
+
+def test_whoever_read_for_all_reads_again_as_soon_as_there_is_a_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not sleep until it is time to look around."""
+    monkeypatch.setattr(connecting, "PAUSE_FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(connecting, "PAUSE_MAX_SECONDS", 0.05)
+    monkeypatch.setattr(thread_channel, "LOOK_US", 1_000_000_000)
+    store = f"sqlite:///{tmp_path / 'limits.db'}"
+    is_in = threading.Event()
+    with served(store) as server:
+        url, port = server.url, server.port
+        holder, waiter = (Client(url, api_key=who) for who in ("holder", "waiter"))
+        holder.create_limit("db", 1)
+        taken = holder.concurrency("db")
+        taken.__enter__()
+
+        def wait() -> None:
+            with waiter.concurrency("db", timeout_seconds=60):
+                is_in.set()
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        wait_until(lambda: holder.list_waiters("db"))
+    with served(store, port=port):
+        taken.__exit__(None, None, None)
+        assert is_in.wait(NOTICED_SECONDS)
+        waiting.join()
+        holder.close()
+        waiter.close()

@@ -193,6 +193,8 @@ class ThreadChannel(Channel):
                     elif sleeper.lie_down():
                         return
                     else:
+                        if self._leader == me:
+                            self._leader = 0  # nothing to read: whoever is called first leads next
                         self._followers.append(sleeper)
                 if connection is not None:
                     self._read(connection, left_us)
