@@ -143,6 +143,7 @@ class ServerSiege:
         self.everybody: list[Child] = []
         self.operator: Child | None = None
         self.places: list[Place] = []
+        self.cuts: list[tuple[str, int]] = []  # whose connections, and when
         self.network: Network | None = None
         self._workers, self._proxied, self._embedded = workers, proxied, frozenset(embedded)
         self._stack = ExitStack()
@@ -241,7 +242,7 @@ class ServerSiege:
                 assert place.child is not None
                 if place.child.stopped_until_us:
                     continue
-                does = [(self._kill, 0.6 * kills), (self._stop, 2.0)]
+                does = [(self._kill, 0.6 * kills), (self._stop, 1.2)]
                 if place.proxy is not None:
                     does += [(self._cut, 4.0), (self._silence, 2.0), (self._delay, 2.0)]
                 self.chance.choices([do for do, _ in does], [weight for _, weight in does])[0](place)
@@ -283,6 +284,8 @@ class ServerSiege:
             return len(chosen)
 
         self.report.done[f"cut ({how})"] += network.within(cut)
+        assert place.child is not None
+        self.cuts.append((place.child.name, clock_us()))
 
     def _silence(self, place: Place) -> None:
         assert place.proxy is not None
@@ -436,6 +439,8 @@ class ServerSiege:
                     hindered[event.client].append((open_.pop((event.client, what)), event.when_us))
                 case _:
                     pass
+        for client, when_us in self.cuts:
+            hindered[client].append((when_us, when_us))
         proxied = {place.number for place in self.places if place.proxy is not None}
         troubles = [trouble for trouble in self.report.troubles if trouble.what != "stopped"]
         for place, trouble in enumerate(troubles):

@@ -20,7 +20,7 @@ from tests.client.remote.support import PATIENCE_SECONDS, wait_until
 from tests.serving import served
 
 
-NOTICED_SECONDS = 4.0  # less than after which a waiter looks by itself
+NOTICED_SECONDS = 1.5  # less than after which a waiter looks by itself
 
 
 class Seeker:
