@@ -35,7 +35,7 @@ def note(folder: str, number: int) -> int:
     mark = Path(folder) / str(number)
     mark.touch()
     inside = len(list(Path(folder).iterdir()))
-    time.sleep(0.02)
+    threading.Event().wait(0.02)
     mark.unlink()
     return inside
 
