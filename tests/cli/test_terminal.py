@@ -1,57 +1,10 @@
-"""What differs on a terminal: colours, bars, width, and the one question that is ever asked."""
+"""What differs on a terminal: colours, bars, width, what is told while waiting, and the one question ever asked."""
 
-import os
-import pty
-import select
 import signal
-import struct
-import subprocess
-import termios
-from fcntl import ioctl
-from time import monotonic
 
 from ebbgate.client.client import Client
-from tests.cli.support import COMMAND, Real
-
-
-class Terminal:
-    """The command on a terminal of 80 columns."""
-
-    def __init__(self, real: Real, *arguments: str, **environment: str) -> None:
-        kept = {name: value for name, value in real.environment.items() if name != "NO_COLOR"}
-        self.master, slave = pty.openpty()
-        ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
-        self.process = subprocess.Popen(
-            [COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            env={**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
-            preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - no thread runs here
-        )  # fmt: skip
-        os.close(slave)
-        self.shown = ""
-
-    def until(self, text: str) -> str:
-        """Read until `text` was shown; with "" to the end."""
-        deadline = monotonic() + 20
-        while not text or text not in self.shown:
-            assert select.select([self.master], [], [], deadline - monotonic())[0], self.shown
-            try:
-                data = os.read(self.master, 65_536)
-            except OSError:  # how Linux says that the other side is closed
-                data = b""
-            if not data:
-                assert not text, self.shown
-                break
-            self.shown += data.decode()
-        return self.shown
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-    def end(self) -> int:
-        """Read to the end; return the exit code."""
-        self.until("")
-        os.close(self.master)
-        return self.process.wait(20)
+from tests.cli.support import Real, let_go
+from tests.cli.terminal import Terminal
 
 
 def test_a_terminal_gets_colours_and_bars_within_80_columns(real: Real) -> None:
@@ -94,10 +47,33 @@ def test_ctrl_c_ends_the_command_and_run_tells_its_code(real: Real) -> None:
     assert terminal.shown.count("once") == 1
 
 
-def test_whoever_waits_at_a_terminal_is_told_for_what(real: Real) -> None:
+def test_whoever_waits_at_a_terminal_sees_why_in_one_line_that_is_gone_in_the_end(real: Real) -> None:
+    real("limit", "create", "db", "--limit", "1")
+    with real.holding("--limit", "db", "--label", "job=report") as holder:
+        terminal = Terminal(real, "run", "--limit", "db", "--", "echo", "came in")
+        terminal.until("waiting for 'db' for 1s, next in line: held by")
+        terminal.until("waiting for 'db' for 3s, next in line: held by")
+        let_go(holder)
+        assert terminal.end() == 0
+    screen = terminal.screen()
+    assert screen[0] == "came in", "the line is gone"
+    assert all(len(line) <= 80 for line in terminal.shown.split("\r\x1b[2K")), "it is one line"
+
+
+def test_ctrl_c_while_waiting_leaves_a_clean_line(real: Real) -> None:
     real("limit", "create", "db", "--limit", "1")
     with real.holding("--limit", "db"):
         terminal = Terminal(real, "run", "--limit", "db", "--", "true")
-        terminal.until("waiting for 'db'; who holds it: ebbgate limit inspect db")
+        terminal.until("waiting for 'db' for 1s")
         terminal.type("\x03")
         assert terminal.end() == 128 + signal.SIGINT
+    assert terminal.screen()[0] == "ebbgate: Interrupt: nothing was run"
+
+
+def test_whoever_waits_for_a_server_that_is_not_there_sees_that(real: Real) -> None:
+    real.environment["EBBGATE_URL"] = "ebbgate://127.0.0.1:1"
+    real.environment["EBBGATE_CONNECT_TIMEOUT"] = "3"
+    terminal = Terminal(real, "run", "--limit", "db", "--", "true")
+    terminal.until("waiting for 'db' for 1s: no answer yet from ebbgate://127.0.0.1:1; see")
+    assert terminal.end() == 1
+    assert "start one: ebbgate serve" in terminal.shown

@@ -16,8 +16,6 @@ from ebbgate.cli.doctor_server import ServerFacts, judge_server, server_facts, s
 from ebbgate.cli.findings import Finding
 from ebbgate.cli.options import Output
 from ebbgate.cli.printing import (
-    clean,
-    duration,
     escaped,
     is_styled,
     print_fields,
@@ -34,6 +32,7 @@ from ebbgate.client.embedded.opening import embedded
 from ebbgate.core.book import Book
 from ebbgate.errors import EbbgateError
 from ebbgate.version import version
+from ebbgate.wire.words import clean, duration
 
 FREE_MIN: Final = 64 << 20  # bytes
 LOG_MAX: Final = 256 << 20  # bytes: someone keeps the log from being put into the file

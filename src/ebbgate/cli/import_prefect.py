@@ -13,10 +13,18 @@ import msgspec
 from cyclopts import Parameter
 
 from ebbgate.cli.options import Output
-from ebbgate.cli.printing import Column, clean, escaped, print_json, print_table, quoted, rate, say
+from ebbgate.cli.printing import (
+    Column,
+    escaped,
+    print_json,
+    print_table,
+    quoted,
+    say,
+)
 from ebbgate.client.default import default_client
 from ebbgate.errors import EbbgateError, InvalidLimit, InvalidRequest, LimitExists, LimitNotFound
 from ebbgate.wire import LimitInfo
+from ebbgate.wire.words import clean, rate
 
 PAGE: Final = 200  # the most that Prefect's server gives at once
 TIMEOUT_SECONDS: Final = 30.0

@@ -9,8 +9,6 @@ from ebbgate.cli.exits import UsageError
 from ebbgate.cli.options import Output
 from ebbgate.cli.printing import (
     Column,
-    clean,
-    duration,
     escaped,
     print_fields,
     print_json,
@@ -23,6 +21,7 @@ from ebbgate.cli.printing import (
 )
 from ebbgate.client.default import default_client
 from ebbgate.wire import LeaseInfo
+from ebbgate.wire.words import clean, duration
 
 SHORT: Final = 8
 """How many characters of an id are shown, and enough to say which lease is meant."""

@@ -9,9 +9,7 @@ from ebbgate.cli.exits import UsageError
 from ebbgate.cli.options import Output, OutputFormat, Whole
 from ebbgate.cli.printing import (
     Column,
-    clean,
     confirmed,
-    duration,
     escaped,
     fill,
     print_fields,
@@ -19,7 +17,6 @@ from ebbgate.cli.printing import (
     print_json,
     print_table,
     quoted,
-    rate,
     say,
     since,
     slots_of,
@@ -29,6 +26,7 @@ from ebbgate.client.default import default_client
 from ebbgate.core.decay import parse_rate
 from ebbgate.errors import EbbgateError
 from ebbgate.wire import LimitInfo
+from ebbgate.wire.words import clean, duration, rate
 
 Name = Annotated[str, Parameter(help="Name or id of the limit.", allow_leading_hyphen=False)]
 Slots = Annotated[

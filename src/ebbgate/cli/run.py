@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -20,17 +19,17 @@ from ebbgate.cli import exits
 from ebbgate.cli.exits import CommandNotFound, Interrupted, NotExecutable, UsageError
 from ebbgate.cli.guard import FORWARDED, Guard, GuardKilled, NotStarted
 from ebbgate.cli.options import Output, Whole
-from ebbgate.cli.printing import clean, quoted, say
-from ebbgate.client.client import Block
+from ebbgate.cli.printing import quoted, say
+from ebbgate.cli.run_waiting import Waiting
+from ebbgate.client.client import Block, spend
 from ebbgate.client.default import default_client
 from ebbgate.client.lease import Lease
+from ebbgate.client.terms import hold_terms, spend_terms
 from ebbgate.errors import AcquireTimeout, EbbgateError, LeaseLostWarning
+from ebbgate.wire.words import clean
 
 LOOK_SECONDS: Final = 0.1
 """How soon a lost lease is noticed."""
-
-TELL_SECONDS: Final = 1.0
-"""After this a person at a terminal is told what is waited for."""
 
 
 Command = Annotated[str, Parameter(help="What to run, after --; no shell is involved.")]
@@ -70,12 +69,13 @@ def run(
     priority: Priority = 0,
     strict: Strict = False,
     label: Labels = None,
-    output: Output = "table",  # noqa: ARG001 - errors follow it; stdout is the command's
+    output: Output = "table",
 ) -> int:
     """Hold slots while a command runs; wait in turn until they are free.
 
     Its exit code is passed through: 128+n when it was killed by signal n. Signals are passed on to it.
-    The command finds EBBGATE_LEASE_ID and EBBGATE_FENCING_TOKEN in its environment.
+    The command finds EBBGATE_LEASE_ID and EBBGATE_FENCING_TOKEN in its environment. While it waits it tells on
+    stderr who holds the slots, its place in line and an estimate; with -o json only an error is told.
     """
     if not command:
         raise UsageError("there is no command; write it after --, as in: ebbgate run --limit NAME -- COMMAND")
@@ -88,17 +88,20 @@ def run(
         raise _cannot_run(command[0], missing)
     start = time.monotonic()
     client = default_client()
-    hold = client.concurrency(
-        limits, occupy, timeout, strict=strict, priority=priority, labels=labels
+    waiting = Waiting([*limits, *rates], client.url, silent=output == "json")
+    terms = hold_terms(
+        limits, occupy, timeout, None, 300, strict, None, False, priority, labels, None, "raise"
     )  # of nothing, if there is no limit
+    hold = Block(lambda: client, terms._replace(find_watch=waiting.find_watch))
 
-    def spend() -> None:
+    def spend_rates() -> None:
         if rates:
             left = None if timeout is None else max(timeout - (time.monotonic() - start), 0)
-            client.rate_limit(rates, 1 if limits else occupy, left, strict, priority)
+            terms = spend_terms(rates, 1 if limits else occupy, left, strict, priority, "raise")
+            spend(lambda: client, terms._replace(find_watch=waiting.find_watch))
 
     try:
-        return _hold_and_run(command, hold, spend, strict, [*limits, *rates])
+        return _hold_and_run(command, hold, spend_rates, strict, waiting)
     except AcquireTimeout as error:
         raise AcquireTimeout(error.names, timeout or 0.0) from error
     except NotStarted as error:
@@ -108,15 +111,15 @@ def run(
 
 
 def _hold_and_run(
-    command: Sequence[str], hold: Block, spend: Callable[[], None], strict: bool, names: list[str]
+    command: Sequence[str], hold: Block, spend_rates: Callable[[], None], strict: bool, waiting: Waiting
 ) -> int:
     """Run the command as soon as the slots are held and spent; return its exit code."""
     guard = Guard(command)  # while there is no thread yet
     warnings.simplefilter("ignore", LeaseLostWarning)  # said below, in the words of the command line
     # Entered twice: whatever is raised once the slots are held, the command is gone before they are.
-    with guard, _signals(guard) as started, _telling(names) as got_in, hold as lease, guard:
-        spend()
-        got_in.set()
+    with guard, _signals(guard) as started, waiting, hold as lease, guard:
+        spend_rates()
+        waiting.over()
         started.set()
         guard.start(_environment(lease))
         return _watch(guard, lease, strict)
@@ -169,25 +172,6 @@ def _signals(guard: Guard) -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _telling(names: list[str]) -> Iterator[threading.Event]:
-    """Tell a person at a terminal what is waited for, if it takes long."""
-    got_in = threading.Event()
-    if not sys.stderr.isatty():
-        yield got_in
-        return
-
-    def tell() -> None:
-        if not got_in.wait(TELL_SECONDS):
-            say(f"waiting for {_listed(names)}; who holds it: ebbgate limit inspect {quoted(names[0])}")
-
-    threading.Thread(target=tell, name="ebbgate-telling", daemon=True).start()
-    try:
-        yield got_in
-    finally:
-        got_in.set()
 
 
 def _environment(lease: Lease) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from ebbgate.client import blocks
 from ebbgate.client.client import Client, decorated
-from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, Sizes, Wait, acquire
+from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, See, Wait, acquire
 from ebbgate.client.gate import Gate, LoopPlace
 from ebbgate.client.ids import new_id
 from ebbgate.client.lease import Lease
@@ -46,8 +46,8 @@ async def run(flow: Flow[T], place: LoopPlace) -> T:
                     if waiter is not None:  # the asking comes before it, even if it was cancelled
                         place.forget(waiter)
                     await place.give_back(want.command)
-                elif isinstance(want, Sizes):
-                    reply = await place.sizes(want.names)
+                elif isinstance(want, See):
+                    reply = await place.see(want.question)
                 else:
                     assert isinstance(want, Pause)
                     await asyncio.sleep(want.duration_us / SECOND)
@@ -102,7 +102,7 @@ class AsyncBlock:
             gate = await _opened(self._client)
             started_us = gate.clock()
             place = gate.loop_place()
-            held = await run(acquire(terms, blocks.caller_of(gate, place, new_id())), place)
+            held = await run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
         except (StoreUnavailable, ServerUnavailable) as error:
             if not terms.run_unprotected:
                 raise
@@ -169,7 +169,7 @@ async def spend(client: Callable[[], Client], terms: Terms) -> None:
     try:
         gate = await _opened(client)
         place = gate.loop_place()
-        held = await run(acquire(terms, blocks.caller_of(gate, place, new_id())), place)
+        held = await run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
     except (StoreUnavailable, ServerUnavailable) as error:
         if not terms.run_unprotected:
             raise

@@ -10,6 +10,7 @@ from ebbgate import settings
 from ebbgate.client.flows import Caller
 from ebbgate.client.gate import Gate, Place
 from ebbgate.client.lease import Lease
+from ebbgate.client.progress import LogWatch
 from ebbgate.client.terms import Terms
 from ebbgate.core.commands import Held
 from ebbgate.core.model import SECOND, Slots
@@ -41,12 +42,13 @@ def pop_own(gate: str, slots: Slots) -> None:
         own_holds.set(holds[:place] + holds[place + 1 :])
 
 
-def caller_of(gate: Gate, place: Place, lease_id: str) -> Caller:
+def caller_of(gate: Gate, place: Place, lease_id: str, terms: Terms) -> Caller:
     """Return from whom a flow asks."""
     holds = own_holds.get()
     own = _sum(gate.name, holds) if holds else {}
     return Caller(
-        place.session, place.epoch, lease_id, place.address, gate.clock, connect_timeout_us, own
+        place.session, place.epoch, lease_id, place.address, gate.clock, connect_timeout_us, own,
+        terms.find_watch or LogWatch,
     )  # fmt: skip
 
 

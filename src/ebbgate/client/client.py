@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 from ebbgate.client import blocks
-from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, Sizes, Wait, acquire
+from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, See, Wait, acquire
 from ebbgate.client.gate import Gate, ThreadPlace
 from ebbgate.client.ids import new_id
 from ebbgate.client.lease import Lease
@@ -42,8 +42,8 @@ def run(flow: Flow[T], place: ThreadPlace) -> T:
                         place.forget(waiter)
                     place.give_back(want.command)
                     reply = None
-                elif isinstance(want, Sizes):
-                    reply = place.sizes(want.names)
+                elif isinstance(want, See):
+                    reply = place.see(want.question)
                 else:
                     assert isinstance(want, Pause)
                     time.sleep(want.duration_us / 1_000_000)
@@ -82,7 +82,7 @@ class Block:
             gate = self._client().gate
             place = gate.threads
             started_us = gate.clock()
-            held = run(acquire(terms, blocks.caller_of(gate, place, new_id())), place)
+            held = run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
         except (StoreUnavailable, ServerUnavailable) as error:
             if not terms.run_unprotected:
                 raise
@@ -196,7 +196,7 @@ def spend(client: Callable[[], Client], terms: Terms) -> None:
     try:
         gate = client().gate
         place = gate.threads
-        held = run(acquire(terms, blocks.caller_of(gate, place, new_id())), place)
+        held = run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
     except (StoreUnavailable, ServerUnavailable) as error:
         if not terms.run_unprotected:
             raise

@@ -1,6 +1,6 @@
 """The stories a client tells: acquire and wait, release, change a limit. No I/O: a driver carries it.
 
-A flow is a generator. It yields what it wants (`Ask`, `GiveBack`, `Wait`, `Pause`) and is resumed with the
+A flow is a generator. It yields what it wants (`Ask`, `GiveBack`, `Wait`, `See`, `Pause`) and is resumed with the
 answer, or with the exception that ended the waiting: a cancellation, a signal. Whatever it has asked for by
 then, it gives back before that exception goes on.
 """
@@ -9,8 +9,9 @@ import warnings
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
+from ebbgate.client.progress import FindWatch, Situation
 from ebbgate.client.terms import Terms
-from ebbgate.client.waiting import Gone
+from ebbgate.client.waiting import Gone, Heard
 from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Refused, Release, Waiting
 from ebbgate.errors import (
     AcquireTimeout,
@@ -22,6 +23,8 @@ from ebbgate.errors import (
     WaiterRemoved,
 )
 from ebbgate.wire.problems import error_from
+from ebbgate.wire.questions import Question, ReadLease, ReadLimit, ReadSizes
+from ebbgate.wire.shapes import LeaseInfo, LimitInfo
 
 T = TypeVar("T")
 
@@ -49,10 +52,10 @@ class Wait(NamedTuple):
     until_us: int | None  # by the local clock
 
 
-class Sizes(NamedTuple):
-    """Return the number of slots of each of these limits; the reply is a mapping of name to slots."""
+class See(NamedTuple):
+    """See how things stand; the reply is the answer, or None where nobody gives it within a second."""
 
-    names: tuple[str, ...]
+    question: Question
 
 
 class Pause(NamedTuple):
@@ -62,7 +65,7 @@ class Pause(NamedTuple):
 
 
 # The reply to each of these has another type, so a flow's send type cannot be narrower.
-Flow = Generator[Ask | GiveBack | Wait | Sizes | Pause, Any, T]
+Flow = Generator[Ask | GiveBack | Wait | See | Pause, Any, T]
 
 
 class Caller(NamedTuple):
@@ -75,6 +78,7 @@ class Caller(NamedTuple):
     clock: Callable[[], int]  # local, monotonic, microseconds
     connect_timeout_us: Callable[[], int]  # asked only where nothing answers
     own: Mapping[str, int]  # slots that this caller's own thread or task chain holds already, by name
+    find_watch: FindWatch | None = None  # who wants to know why a wait is long; None: nobody
 
 
 def acquire(terms: Terms, caller: Caller) -> Flow[Held]:
@@ -88,7 +92,8 @@ def acquire(terms: Terms, caller: Caller) -> Flow[Held]:
         ConcurrencySlotAcquisitionError: they cannot be had; nothing is taken.
     """
     wait_us = terms.wait_us
-    until_us = None if wait_us is None else caller.clock() + wait_us
+    begun_us = caller.clock()
+    until_us = None if wait_us is None else begun_us + wait_us
     command = Acquire(
         caller.lease_id, caller.session, caller.epoch, terms.slots, terms.duration_us, terms.spend,
         wait_us != 0, terms.strict, terms.priority, terms.labels, caller.wake,
@@ -98,7 +103,7 @@ def acquire(terms: Terms, caller: Caller) -> Flow[Held]:
         if caller.own and isinstance(outcome, Waiting):
             yield from _warn_if_nested(terms, caller.own)
         while isinstance(outcome, Waiting | Gone):
-            outcome = yield Wait(command.id, until_us)
+            outcome = yield from _waited(terms, caller, begun_us, until_us)
             if isinstance(outcome, Gone):
                 outcome = yield from _asked(command, until_us, caller)
         if outcome is None:
@@ -109,12 +114,45 @@ def acquire(terms: Terms, caller: Caller) -> Flow[Held]:
     return _held(terms, outcome)
 
 
+def _waited(terms: Terms, caller: Caller, begun_us: int, until_us: int | None) -> Flow[Heard | Gone | None]:
+    """Wait until something becomes of a lease, None at `until_us`; who wants to know why it is long is told."""
+    watch = caller.find_watch(caller.session, terms.names) if caller.find_watch else None
+    while watch is not None:
+        due_us = begun_us + watch.next_us(caller.clock() - begun_us)
+        if until_us is not None and until_us <= due_us:
+            break
+        outcome: Heard | Gone | None = yield Wait(caller.lease_id, due_us)
+        if outcome is not None:
+            return outcome
+        waited_us = caller.clock() - begun_us
+        if begun_us + waited_us >= due_us and watch.wants(waited_us):
+            situation = yield from _situation(terms.names, caller.lease_id)
+            watch.tell(situation, waited_us)
+    outcome = yield Wait(caller.lease_id, until_us)
+    return outcome
+
+
+def _situation(names: tuple[str, ...], lease_id: str) -> Flow[Situation]:
+    """Find out why a lease waits."""
+    lease = yield See(ReadLease(lease_id))
+    if not isinstance(lease, LeaseInfo):
+        return Situation(names)
+    holder = (yield See(ReadLease(lease.blocked_by[0]))) if lease.blocked_by else None
+    limit = (yield See(ReadLimit(lease.lacks[0]))) if lease.lacks else None
+    return Situation(
+        names,
+        lease,
+        holder if isinstance(holder, LeaseInfo) else None,
+        limit if isinstance(limit, LimitInfo) else None,
+    )
+
+
 def _warn_if_nested(terms: Terms, own: Mapping[str, int]) -> Flow[None]:
     """Warn a caller that holds itself what it waits for, and so would wait for ever."""
     names = tuple([name for name, _ in terms.slots if name in own])
     if not names or terms.quiet:
         return
-    sizes: Mapping[str, int] = yield Sizes(names)
+    sizes: Mapping[str, int] = (yield See(ReadSizes(list(names)))) or {}
     for name, slots in terms.slots:
         if name in sizes and sizes[name] - own.get(name, 0) < slots:
             message = (

@@ -1,6 +1,6 @@
 """What the two faces need of the way to the store, whether it leads to a file or to a server."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from ebbgate.client.renewal import Renewer
@@ -52,8 +52,8 @@ class ThreadPlace(Place, Protocol):
     def give_back(self, command: Release) -> None:
         """Release a lease within 100 ms, or have the renewer see to it."""
 
-    def sizes(self, names: tuple[str, ...]) -> Mapping[str, int]:
-        """Return the number of slots of those of these limits that exist and are active."""
+    def see(self, question: Question) -> Answer | None:
+        """Answer a question as far as that is quick; None: nobody answers within a second."""
 
 
 class LoopPlace(Place, Protocol):
@@ -68,8 +68,8 @@ class LoopPlace(Place, Protocol):
     async def give_back(self, command: Release) -> None:
         """Release a lease; a cancellation does not keep it from being released."""
 
-    async def sizes(self, names: tuple[str, ...]) -> Mapping[str, int]:
-        """Return the number of slots of these limits."""
+    async def see(self, question: Question) -> Answer | None:
+        """Answer a question as far as that is quick."""
 
 
 class Gate(Protocol):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final, Literal, NamedTuple
 
+from ebbgate.client.progress import FindWatch
 from ebbgate.core.commands import check_labels, wanted
 from ebbgate.core.model import SECOND, Slots
 from ebbgate.errors import InvalidRequest
@@ -33,6 +34,7 @@ class Terms(NamedTuple):
     priority: int = 0
     labels: Mapping[str, str] | None = None
     run_unprotected: bool = False  # when the truth cannot be reached
+    find_watch: FindWatch | None = None  # who hears why it takes long; None: the log
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ebbgate.client.embedded.jobs import Job
@@ -18,6 +18,7 @@ from ebbgate.client.embedded.timing import GIVE_BACK_US, patience_of
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Acquire, Away, Outcome, Release
 from ebbgate.core.model import SECOND
+from ebbgate.wire.questions import Answer, Question
 
 if TYPE_CHECKING:
     from ebbgate.client.embedded.gate import EmbeddedGate
@@ -68,9 +69,9 @@ class LoopPort:
         if job.error is not None:
             self._gate.renewer.release_later(command)
 
-    async def sizes(self, names: tuple[str, ...]) -> Mapping[str, int]:
-        """Return the number of slots of these limits."""
-        return self._gate.sizes(names)
+    async def see(self, question: Question) -> Answer:
+        """Answer a question from what this process knows."""
+        return self._gate.see(question)
 
     async def wait(self, waiter: Waiter, until_us: int | None) -> None:
         """Return when `waiter` has its outcome, or at `until_us`."""

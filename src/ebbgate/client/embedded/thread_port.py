@@ -43,7 +43,7 @@ class ThreadPort:
         self.epoch = gate.epoch
         self.forget = gate.forget
         self.give_back = gate.give_back
-        self.sizes = gate.sizes
+        self.see = gate.see
         self.counted_from = gate.counted_from
         gate.ports.append(self)
 

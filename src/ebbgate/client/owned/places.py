@@ -1,12 +1,12 @@
 """Where callers ask from who use a file that a server owns, or owned."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ebbgate.client.gate import LoopPlace, ThreadPlace
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Acquire, Held, Outcome, Release
+from ebbgate.wire.questions import Answer, Question
 
 if TYPE_CHECKING:
     from ebbgate.client.owned.gate import OwnedGate
@@ -73,9 +73,9 @@ class OwnedThreads(_Place):
         """See `ThreadPlace`."""
         self._now.give_back(self._release(command))
 
-    def sizes(self, names: tuple[str, ...]) -> Mapping[str, int]:
+    def see(self, question: Question) -> Answer | None:
         """See `ThreadPlace`."""
-        return self._now.sizes(names)
+        return self._now.see(question)
 
     def counted_from(self, held: Held, started_us: int) -> int:
         """See `Place`."""
@@ -110,9 +110,9 @@ class OwnedLoop(_Place):
         """See `LoopPlace`."""
         await self._now.give_back(self._release(command))
 
-    async def sizes(self, names: tuple[str, ...]) -> Mapping[str, int]:
+    async def see(self, question: Question) -> Answer | None:
         """See `LoopPlace`."""
-        return await self._now.sizes(names)
+        return await self._now.see(question)
 
     def counted_from(self, held: Held, started_us: int) -> int:
         """See `Place`."""

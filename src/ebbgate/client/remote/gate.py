@@ -9,49 +9,28 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from ebbgate import settings
 from ebbgate.client.ids import new_id
 from ebbgate.client.remote.addresses import Address
+from ebbgate.client.remote.answers import answer_in
 from ebbgate.client.remote.dialling import Dialler
 from ebbgate.client.remote.items import check, checked, item_of
 from ebbgate.client.remote.loop_channel import LoopChannel
 from ebbgate.client.remote.renewal_line import RenewalLine
 from ebbgate.client.remote.thread_channel import ThreadChannel
 from ebbgate.client.renewal import Renewer
-from ebbgate.core.commands import Command, Ended, Outcome, Refused, Release
+from ebbgate.core.commands import Command, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
-from ebbgate.errors import InternalError, ServerUnavailable
-from ebbgate.wire.questions import (
-    Answer,
-    ListLeases,
-    ListLimits,
-    Question,
-    ReadLease,
-    ReadLimit,
-    ReadSizes,
-    ReadStatus,
-)
-from ebbgate.wire.shapes import LeaseInfo, LimitInfo, StatusInfo
+from ebbgate.errors import ServerUnavailable
+from ebbgate.wire.questions import Answer, Question
 from ebbgate.wire.stream import AnswerItem, AskItem, Up
 
 CLOSE_US: Final = 2 * SECOND
 """The longest that closing takes."""
 
 RETRY_US: Final = 100_000
-
-# What each question promises.
-_ANSWERS: Final[dict[type, Any]] = {
-    ReadStatus: StatusInfo,
-    ReadLimit: LimitInfo,
-    ListLimits: list[LimitInfo],
-    ReadLease: LeaseInfo,
-    ListLeases: list[LeaseInfo],
-    ReadSizes: dict[str, int],
-}
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -189,15 +168,7 @@ class RemoteGate:
 
     def question(self, question: Question) -> Answer:
         """Answer a question from the newest records; see `Gate`."""
-        reply = self._carry_out(lambda number: AskItem(number, question))
-        if isinstance(reply, Refused):
-            return reply
-        assert isinstance(reply, AnswerItem), "only questions are answered so"
-        try:
-            found: Answer = msgspec.json.decode(reply.body, type=_ANSWERS[type(question)])
-        except msgspec.MsgspecError as error:
-            raise InternalError(f"the server's answer is not what was asked for: {error}") from error
-        return found
+        return answer_in(self._carry_out(lambda number: AskItem(number, question)), question)
 
     def _carry_out(self, make: Callable[[int], Up]) -> Outcome | AnswerItem:
         until_us = self.clock() + self.patience_us()

@@ -8,11 +8,9 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-
+from ebbgate.client.remote.answers import answer_in
 from ebbgate.client.remote.asked import LoopAsked, time_is_up
 from ebbgate.client.remote.channel import Channel, is_final
 from ebbgate.client.remote.connecting import Connector
@@ -29,7 +27,7 @@ from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Acquire, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
 from ebbgate.errors import EbbgateError, ServerUnavailable
-from ebbgate.wire.questions import ReadSizes
+from ebbgate.wire.questions import Answer, Question
 from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, ReleaseItem
 
 LOOK_US: Final = GIVE_BACK_US // 2
@@ -119,19 +117,16 @@ class LoopChannel(Channel):
             return False
         return True
 
-    async def sizes(self, names: tuple[str, ...]) -> Mapping[str, int]:
-        """Return the number of slots of these limits; of none where nobody answers within a second."""
-        asked = LoopAsked(
-            AskItem(self._desk.number(), ReadSizes(list(names))), self.loop.create_future(), self._clock()
-        )
+    async def see(self, question: Question) -> Answer | None:
+        """Answer a question; None where nobody answers within a second."""
+        asked = LoopAsked(AskItem(self._desk.number(), question), self.loop.create_future(), self._clock())
         timer = self.loop.call_later(1, time_is_up, asked)
         try:
-            reply = await self._reply(asked)
+            return answer_in(await self._reply(asked), question)
         except EbbgateError:
-            return {}
+            return None
         finally:
             timer.cancel()
-        return msgspec.json.decode(reply.body, type=dict[str, int]) if isinstance(reply, AnswerItem) else {}
 
     def lost(self, ended: Ended) -> bool:
         """Hear, on any thread, that a lease has ended; return whether it waited here."""

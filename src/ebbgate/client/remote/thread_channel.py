@@ -7,11 +7,10 @@ is alone pays for no other.
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
+from ebbgate.client.remote.answers import answer_in
 from ebbgate.client.remote.asked import Sleeper, ThreadAsked
 from ebbgate.client.remote.channel import Channel, is_final
 from ebbgate.client.remote.connecting import Connector
@@ -28,7 +27,7 @@ from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Acquire, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
 from ebbgate.errors import EbbgateError, ServerUnavailable
-from ebbgate.wire.questions import ReadSizes
+from ebbgate.wire.questions import Answer, Question
 from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, ReleaseItem, Up
 
 LOOK_US: Final = SECOND
@@ -107,14 +106,13 @@ class ThreadChannel(Channel):
         if isinstance(asked.reply, EbbgateError):
             raise asked.reply
 
-    def sizes(self, names: tuple[str, ...]) -> Mapping[str, int]:
-        """Return the number of slots of these limits; of none where nobody answers within a second."""
-        question = ReadSizes(list(names))
+    def see(self, question: Question) -> Answer | None:
+        """Answer a question; None where nobody answers within a second."""
         try:
             reply = self.request(lambda number: AskItem(number, question), self._clock() + SECOND)
+            return answer_in(reply, question)
         except EbbgateError:
-            return {}
-        return msgspec.json.decode(reply.body, type=dict[str, int]) if isinstance(reply, AnswerItem) else {}
+            return None
 
     def lost(self, ended: Ended) -> bool:
         """Hear that a lease has ended; return whether it waited here."""
