@@ -37,7 +37,7 @@ _RETRY_US: Final = 50_000
 T = TypeVar("T")
 
 FindOwner = Callable[[], OwnerAddress | None]
-OpenFile = Callable[["Heritage"], "EmbeddedGate"]
+OpenFile = Callable[["Heritage", int], "EmbeddedGate"]
 
 
 def addresses_of_owner(owner: OwnerAddress) -> tuple[Address, ...]:
@@ -66,7 +66,7 @@ class OwnedGate:
             owner: of the file.
             api_key: for an owner that listens on no socket of its own user.
             find_owner: returns who owns the file now; None: nobody does.
-            open_file: opens an embedded gate.
+            open_file: opens an embedded gate that takes over what there is, and allows leases that last so long.
         """
         self._find_owner = find_owner
         self._open_file = open_file
@@ -101,6 +101,7 @@ class OwnedGate:
                 if owner is not None:
                     self.remote.lead_to(addresses_of_owner(owner))
                     return
+
                 self.embedded = self._inherit()
             except EbbgateError as error:
                 _log.info("the file has no owner and cannot be opened yet: %s", error)
@@ -112,8 +113,8 @@ class OwnedGate:
     def _inherit(self) -> "EmbeddedGate":
         from ebbgate.client.embedded.heritage import Heritage
 
-        sessions, epoch = self.remote.heritage()
-        return self._open_file(Heritage(sessions, epoch, self.holding, self.renewer))
+        sessions, epoch, shortest_us = self.remote.heritage()
+        return self._open_file(Heritage(sessions, epoch, self.holding, self.renewer), shortest_us)
 
     def fitted(self, command: Command) -> Command:
         """Return a command as the embedded gate takes it, if that is the one that serves now."""

@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 from ebbgate import settings
+from ebbgate.client.embedded.gate import EmbeddedGate
+from ebbgate.client.embedded.heritage import Heritage
 from ebbgate.client.embedded.opening import open_gate, path_of_file
 from ebbgate.core.model import Settings
 from ebbgate.neighbours.owner import owner_of
@@ -27,9 +29,14 @@ def owner_gate(url: str, store_settings: Settings | None) -> "OwnedGate | None":
         return None
     from ebbgate.client.owned.gate import OwnedGate
 
+    def open_file(heritage: Heritage, shortest_us: int) -> EmbeddedGate:
+        wanted = store_settings or Settings()
+        allowed = wanted._replace(lease_duration_min_us=min(wanted.lease_duration_min_us, shortest_us))
+        return open_gate(url, allowed, heritage)
+
     return OwnedGate(
         owner,
         settings.api_key(),
         find_owner=lambda: owner_of(path),
-        open_file=lambda heritage: open_gate(url, store_settings, heritage),
+        open_file=open_file,
     )

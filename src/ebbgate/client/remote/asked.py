@@ -64,7 +64,7 @@ class ThreadAsked(Asked):
 class LoopAsked(Asked):
     """A command of a task."""
 
-    __slots__ = ("asked_us", "future")
+    __slots__ = ("asked_us", "future", "reply")
 
     def __init__(
         self, item: Up, future: "asyncio.Future[Reply | None]", asked_us: int, waiter: Waiter | None = None
@@ -73,9 +73,11 @@ class LoopAsked(Asked):
         super().__init__(item, waiter)
         self.future = future
         self.asked_us = asked_us
+        self.reply: Reply | None = None
 
     def settle(self, desk: Desk, reply: Reply) -> None:  # noqa: ARG002 - as its base has it
         """Resume the task."""
+        self.reply = reply
         if not self.future.done():
             self.future.set_result(reply)
 

@@ -3,7 +3,7 @@
 from ebbgate.client.remote.desk import Desk
 from ebbgate.client.remote.dialling import Connection, Dialler
 from ebbgate.client.remote.host import GREETING, Host, greeting
-from ebbgate.core.commands import Held
+from ebbgate.core.commands import FOR_EVER_US, Held
 from ebbgate.errors import EbbgateError, ServerUnavailable
 from ebbgate.wire.stream import HelloItem
 
@@ -43,6 +43,10 @@ class Channel:
     def highest_epoch(self) -> int:
         """The highest epoch under which it may have greeted."""
         return max(self._epochs, self.epoch)
+
+    def shortest_us(self) -> int:
+        """Return how long the shortest lease lasts that is waited for here; much, if there is none."""
+        return min((item.duration_us for _, item in list(self._desk.queued.values())), default=FOR_EVER_US)
 
     def counted_from(self, held: Held, started_us: int) -> int:
         """Return from when a lease is counted; see `Place`."""

@@ -111,16 +111,15 @@ class RemoteGate:
         """See `Sessions`."""
         return max((channel.epoch for channel in self._channels() if channel.session == session), default=0)
 
-    def release_elsewhere(self, command: Release, patience_us: int) -> None:
+    def release_elsewhere(self, command: Release, patience_us: int) -> bool:
         """See `Sessions`."""
         if command.session == self.threads.session:
             self.threads.release(command, patience_us)
-            return
-        for channel in list(self._loops.values()):
+            return True
+        for channel in [*list(self._loops.values()), *self._ended]:
             if channel.session == command.session:
-                channel.release_soon(command)
-                return
-        # Its event loop has ended: the good-bye of its session releases it.
+                return channel.release(command)
+        return True  # its event loop has ended, and its session
 
     # --- what channels and the renewer hear
 
@@ -187,12 +186,13 @@ class RemoteGate:
         """Connect to other servers from now on."""
         self._dialler.addresses = tuple(servers)
 
-    def heritage(self) -> tuple[tuple[str, ...], int]:
-        """Return the sessions of this gate, that of its threads first, and an epoch that is above all theirs."""
+    def heritage(self) -> tuple[tuple[str, ...], int, int]:
+        """Return the sessions, that of the threads first; an epoch above all theirs; the shortest lease there is."""
         channels = self._channels()
-        return tuple(channel.session for channel in channels), 1 + max(
-            channel.highest_epoch for channel in channels
-        )
+        durations = [lease.duration_us for lease in list(self.renewals.holding.values())]
+        durations += [channel.shortest_us() for channel in channels]
+        epoch = 1 + max(channel.highest_epoch for channel in channels)
+        return tuple(channel.session for channel in channels), epoch, min(durations)
 
     def retire(self) -> None:
         """Have all who ask ask again, and those who wait as well: another gate serves them."""

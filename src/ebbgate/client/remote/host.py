@@ -1,11 +1,11 @@
-"""What the channels of a process need of the gate that they belong to."""
+"""What the channels and the renewer of a process need of the gate that they belong to."""
 
 import os
 import socket
 from typing import Final, Protocol
 
 from ebbgate.client.renewal import Renewer
-from ebbgate.core.commands import Ended
+from ebbgate.core.commands import Ended, Release
 from ebbgate.core.model import SECOND
 from ebbgate.wire.stream import VERSION, HelloItem, Role
 
@@ -49,6 +49,38 @@ class Host(Protocol):
 
     def reconnected(self) -> None:
         """Hear that a session has a new connection, and so a new epoch."""
+
+
+class Sessions(Protocol):
+    """What a renewal line needs to know of the channels, and whom it tells what it hears."""
+
+    def clock(self) -> int:
+        """Return the local time in microseconds."""
+
+    def epoch_of(self, session: str) -> int:
+        """Return the present epoch of a session."""
+
+    def release_elsewhere(self, command: Release, patience_us: int) -> bool:
+        """Release a lease over the connection that it was asked for on, after all that was asked there.
+
+        Returns:
+            Whether there still is one.
+
+        Raises:
+            ServerUnavailable, StoreUnavailable: there was no answer in time.
+        """
+
+    def ended(self, ended: Ended) -> None:
+        """Hear that a lease was lost."""
+
+    def hurry(self) -> None:
+        """Hear that all leases are to be renewed now."""
+
+    def unreachable(self) -> None:
+        """Hear, on a thread of its own, that no server could be reached."""
+
+    def reap(self) -> None:
+        """See whether an event loop has ended."""
 
 
 def patience_until(now_us: int, until_us: int | None, longest_us: int, *, waits: bool) -> int:

@@ -48,6 +48,7 @@ class LoopChannel(Channel):
         self._timer: asyncio.TimerHandle | None = None
         self._leaving: deque[LoopAsked] = deque()  # releases whose blocks wait for the answer
         self._is_arriving = False  # a connection was made, and the loop was told
+        self._left: dict[str, LoopAsked] = {}  # releases whose task went on without an answer
 
     # --- what callers want
 
@@ -96,12 +97,15 @@ class LoopChannel(Channel):
         """Release a lease; the answer is waited for during 100 ms, the release goes on without."""
         if not self._was_connected:
             return  # nothing was ever asked
-        if threading.get_ident() != self._thread or self._is_closed:
+        if self._is_closed or asyncio.get_running_loop() is not self.loop:
             self._host.renewer.release_later(command)  # the block was entered on another loop
             return
         asked = self._release(command)
         self._leaving.append(asked)
-        await asked.future
+        reply = await asked.future
+        if reply is None:  # its loop may end before it is answered
+            self._left[command.id] = asked
+            self._host.renewer.release_later(command)
 
     def _release(self, command: Release) -> LoopAsked:
         item = ReleaseItem(self._desk.number(), command.id, command.session)
@@ -109,13 +113,27 @@ class LoopChannel(Channel):
         self._put(asked)
         return asked
 
-    def release_soon(self, command: Release) -> bool:
-        """Release a lease, from any thread; return whether the loop still runs."""
-        try:
-            self.loop.call_soon_threadsafe(self._release, command)
-        except RuntimeError:
+    def release(self, command: Release) -> bool:
+        """Have a lease released, from any thread; return False if the loop has ended.
+
+        Raises:
+            ServerUnavailable, StoreUnavailable: there is no answer yet.
+        """
+        asked = self._left.get(command.id)
+        if asked is not None and asked.reply is not None:
+            del self._left[command.id]
+            if isinstance(asked.reply, EbbgateError):
+                raise asked.reply
+            return True
+        if self.loop.is_closed():
             return False
-        return True
+        if asked is None:
+            with contextlib.suppress(RuntimeError):  # it was closed just now
+                self.loop.call_soon_threadsafe(self._release_left, command)
+        raise self._unavailable()
+
+    def _release_left(self, command: Release) -> None:
+        self._left[command.id] = self._release(command)
 
     async def see(self, question: Question) -> Answer | None:
         """Answer a question; None where nobody answers within a second."""

@@ -10,12 +10,12 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from ebbgate.client.lease import Lease
 from ebbgate.client.remote.connecting import Connector
 from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler, Stale, refusal_of
-from ebbgate.client.remote.host import GIVE_BACK_US, GREETING, greeting
+from ebbgate.client.remote.host import GIVE_BACK_US, GREETING, Sessions, greeting
 from ebbgate.client.remote.items import item_of
 from ebbgate.client.remote.line import Broken
 from ebbgate.core.commands import Command, Done, Ended, Outcome, Release
@@ -45,33 +45,8 @@ SILENT_US: Final = 20 * SECOND
 """A connection over which nothing came for so long, though something is unanswered, is given up."""
 
 
-class Sessions(Protocol):
-    """What a renewal line needs to know of the channels, and whom it tells what it hears."""
-
-    def clock(self) -> int:
-        """Return the local time in microseconds."""
-
-    def epoch_of(self, session: str) -> int:
-        """Return the present epoch of a session."""
-
-    def release_elsewhere(self, command: Release, patience_us: int) -> None:
-        """Release a lease over the connection that it was asked for on, after all that was asked there.
-
-        Raises:
-            ServerUnavailable, StoreUnavailable: there was no answer in time.
-        """
-
-    def ended(self, ended: Ended) -> None:
-        """Hear that a lease was lost."""
-
-    def hurry(self) -> None:
-        """Hear that all leases are to be renewed now."""
-
-    def unreachable(self) -> None:
-        """Hear, on a thread of its own, that no server could be reached."""
-
-    def reap(self) -> None:
-        """See whether an event loop has ended."""
+EXPECTED_US: Final = 2 * SECOND
+"""For so long a session is greeted for that is about to hold a lease."""
 
 
 class RenewalLine:
@@ -88,7 +63,7 @@ class RenewalLine:
         self._connector = Connector(self, dialler)
         self._connection: Connection | None = None
         self._arrived: tuple[Connection, HelloItem] | None = None
-        self._expected: set[str] = set()  # sessions that are about to hold their first lease
+        self._expected: dict[str, int] = {}  # sessions about to hold their first lease; since when
         self._guard = threading.Lock()  # of what comes from other threads
         self._greeted: dict[str, int] = {}  # session -> epoch, over this connection
         self._newest: dict[str, int] = {}  # session -> epoch that the store knows
@@ -142,12 +117,15 @@ class RenewalLine:
         return self._outcomes
 
     def _is_released(self, command: Command, place: int) -> bool:
-        """Have a lease released; return False if the command is another one."""
+        """Release a lease where it was asked for; return False if that is over, or the command is another one."""
         if not isinstance(command, Release):
             return False
         patience_us = 0 if place and self._outcomes[place - 1] is None else GIVE_BACK_US
         try:
-            self._sessions.release_elsewhere(command, patience_us)
+            if not self._sessions.release_elsewhere(command, patience_us):
+                with self._guard:
+                    self._expected[command.session] = self.clock()
+                return False
             self._outcomes[place] = Done(command.id)
         except EbbgateError as error:
             _log.debug("a release has no answer yet: %s", error)
@@ -182,13 +160,14 @@ class RenewalLine:
     def attach(self, session: str) -> None:
         """Have a session greeted for that is about to hold its first lease; from any thread."""
         with self._guard:
-            self._expected.add(session)
+            self._expected[session] = self.clock()
         self.interrupt()
 
     def _held_sessions(self) -> set[str]:
         held = {lease.session for lease in list(self.holding.values())}
+        since_us = self.clock() - EXPECTED_US
         with self._guard:
-            return held | self._expected
+            return held | {session for session, at_us in self._expected.items() if at_us > since_us}
 
     def _greeting(self, number: int, session: str) -> HelloItem:
         epoch = max(self._sessions.epoch_of(session), self._newest.get(session, 0))
@@ -209,7 +188,7 @@ class RenewalLine:
                 self._greetings[hello.number] = session
                 hellos.append(hello)
         with self._guard:
-            self._expected -= held
+            self._expected.clear()
         if hellos:
             self._say(hellos)
 
