@@ -11,7 +11,7 @@ from ebbgate.cli.helptext import PAGE
 from ebbgate.cli.main import application
 from tests.cli.support import Cli, Real
 
-COMMANDS = ["limit", "lease", "run", "serve", "demo", "doctor", "completion"]
+COMMANDS = ["limit", "lease", "run", "serve", "demo", "doctor", "import", "completion"]
 VERBS = [f"limit {verb}" for verb in ("create", "ls", "inspect", "update", "enable", "disable", "delete")]
 VERBS += [f"lease {verb}" for verb in ("ls", "inspect", "revoke")]
 

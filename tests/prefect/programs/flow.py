@@ -1,6 +1,7 @@
 """A flow whose tasks hold slots and pass a rate limit, run by Prefect's own engine."""
 
 import json
+import threading
 import time
 import warnings
 from typing import Any
@@ -17,7 +18,7 @@ def piece(number: int) -> dict[str, float]:
     rate_limit("api")
     with concurrency("database", strict=True):
         begun = time.monotonic()
-        time.sleep(0.1)
+        threading.Event().wait(0.1)
         return {"number": number, "begun": begun, "ended": time.monotonic()}
 
 
