@@ -232,6 +232,27 @@ def test_a_server_that_stops_asks_to_come_back_and_the_next_one_knows_the_place(
         assert again.acquire("kept").status == 200
 
 
+def test_a_server_that_is_killed_loses_no_place(tmp_path: Path) -> None:
+    with started(tmp_path) as server:
+        holder, first = Caller(server.url), Caller(server.url)
+        holder.create("kept", 1)
+        lease = holder.acquire("kept").lease_id
+        connection = first.send("POST", f"{LIMITS}/increment-with-lease", {"slots": 1, "names": ["kept"]})
+        holder.wait_for_waiters("kept", 1)
+        server.end(signal.SIGKILL)
+        connection.close()
+    with started(tmp_path) as server:
+        back, newcomer, again = (Caller(server.url, each.client) for each in (holder, Caller("x"), first))
+        waiters = [Background(newcomer.acquire, "kept")]
+        back.wait_for_waiters("kept", 2)
+        waiters.append(Background(again.acquire, "kept"))
+        assert back.release(lease).status == 204
+        lease = waiters[1].answer().lease_id
+        assert not waiters[0].is_answered
+        assert again.release(lease).status == 204
+        newcomer.release(waiters[0].answer().lease_id)
+
+
 def test_the_same_question_from_one_client_at_the_same_time_is_two_questions(caller: Caller) -> None:
     caller.create("w17", 2)
     with held(caller, "w17", slots=2):

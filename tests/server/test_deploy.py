@@ -69,7 +69,8 @@ def test_every_option_has_its_variable_and_the_default_of_the_server() -> None:
     for flag, field in {
         "host": "host", "port": "port", "durability": "durability", "away_grace": "away_grace_seconds",
         "recovery_grace": "recovery_grace_seconds", "lease_duration_min": "lease_duration_min_seconds",
-        "prefect_wait": "prefect_wait_seconds", "drain_seconds": "drain_seconds", "connections_max": "connections_max", "log_level": "log_level",
+        "prefect_wait": "prefect_wait_seconds",
+        "drain_seconds": "drain_seconds", "connections_max": "connections_max", "log_level": "log_level",
     }.items():  # fmt: skip
         assert defaults.pop(flag) == getattr(own, field)
     assert set(defaults.values()) == {None, "table"}
