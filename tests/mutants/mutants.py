@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ebbgate.client.remote.desk import Desk
-from ebbgate.client.remote.offset import Offset
 from ebbgate.core import decay, leasing, managing, sessions
 from ebbgate.core.book import Book
 from ebbgate.core.ledger import Ledger
@@ -230,6 +228,8 @@ OTHERS: Final = (
         "what was carried out, though its answer was lost, is not carried out again",
         (Edit(Engine.settle, "self._late.extend(", "(lambda _late: None)("),),
         world="unanswered",
+        survives="a spend is spent twice; clients see one, and a commit whose answer was lost is told to nobody",
+        seeds=range(10),
     ),
     Mutant(
         "a lost answer taken for a commit",
@@ -248,6 +248,8 @@ OTHERS: Final = (
         "what was committed is known",
         (Edit(Engine._settle_commit, "if found is None:", "if True:"),),
         world="unanswered",
+        survives="the engine finds its own commit as another's and decides again: only a spend counts twice",
+        seeds=range(10),
     ),
     Mutant(
         "a doubled acquire takes twice",
@@ -300,27 +302,13 @@ OTHERS: Final = (
         "a session away though its renewer is there",
         "a session is away only when no connection has it",
         (Edit(Sessions.detach, "present.main is None and present.renewer is None", "present.main is None"),),
-        world="reconnecting",
-        seeds=range(30, 50),
+        world="resetting",
     ),
     Mutant(
         "a session away though another server has it",
         "a session is away only when no connection has it",
         (Edit(Sessions._say_here, "present.epoch != known.epoch", "True"),),
         world="reconnecting",
-    ),
-    Mutant(
-        "a grant counted from when it was told",
-        "a holder stops before its countdown ends",
-        (Edit(Offset.counted_from, "return min(from_us, now_us)", "return now_us"),),
-        world="telling_late",
-    ),
-    Mutant(
-        "who waits does not ask again",
-        "who was let in hears of it, though what it was told was lost",
-        (Edit(Desk._ask_again, "self.ask(AskedAgain(", "(lambda _: None)(("),),
-        world="reconnecting",
-        seeds=range(30, 50),
     ),
     Mutant(
         "expiry within the recovery grace",

@@ -38,30 +38,14 @@ def reconnecting(seed: int) -> Run:
     )  # fmt: skip
 
 
-def telling_late(seed: int) -> Run:
-    """Clients hear late of what they were granted, and are cut off for longer than it lasts."""
+def resetting(seed: int) -> Run:
+    """Connections over which nothing is said break, while leases are held for long; nothing else goes wrong."""
     run = _of(
-        seed, shape="servers", embedded=0, servers=2, remotes=5, rests=0, tenants=1, hold_us=10 * SECOND, callers=3,
-        message_late=0.05, message_lost=0.0, long_holds=0.5, faults_every_us=4 * SECOND, loses_tail=False,
-        clock_steps=False,
+        seed, shape="servers", embedded=0, servers=1, remotes=5, channels=2, rests=0, callers=1, long_holds=0.5,
+        loses_tail=False, clock_steps=False, faults_every_us=3 * SECOND, lost_request=0.0, lost_answer=0.0, crash=0.0,
+        message_lost=0.0, message_late=0.0, message_doubled=0.0,
     )  # fmt: skip
-    faults, world = run.faults, run.world
-
-    def isolate() -> None:
-        """Cut one client off from all servers, now or when it will have been granted something."""
-        chance = world.kernel.random
-        client = chance.choice(list(world.remotes))
-        for server in list(world.servers):
-            world.network.cut(client, server)
-        length_us = world.kernel.between(60 * SECOND, 100 * SECOND)
-
-        def mend() -> None:
-            for server in list(world.servers):
-                world.network.mend(client, server)
-
-        faults._trouble(client, "partition", length_us, mend)
-
-    faults._kinds = [(1, isolate)]
+    run.faults._kinds = [(1, run.faults._reset)]
     return run
 
 
@@ -178,7 +162,7 @@ def _of(seed: int, **changes: object) -> Run:
 
 
 _ALL: Final = (
-    usual, remote, reconnecting, telling_late, stepping, renewing, losing, calm, killing, stalling, parting,
+    usual, remote, reconnecting, resetting, stepping, renewing, losing, calm, killing, stalling, parting,
     unanswered, editing, spending,
 )  # fmt: skip
 WORLDS: Final[dict[str, Callable[[int], Run]]] = {world.__name__: world for world in _ALL}
