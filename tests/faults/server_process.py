@@ -62,7 +62,7 @@ class ServerProcess:
         with self._log(self.lives).open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT,
-                env={**kept, "HOME": str(self._folder), "PYTHONPATH": str(ROOT)},
+                env={**kept, "HOME": str(self._folder), "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
             )  # fmt: skip
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until and self._process.poll() is None:

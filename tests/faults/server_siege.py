@@ -242,7 +242,7 @@ class ServerSiege:
                 assert place.child is not None
                 if place.child.stopped_until_us:
                     continue
-                does = [(self._kill, 0.6 * kills), (self._stop, 1.2)]
+                does = [(self._kill, 0.3 * kills), (self._stop, 1.2)]
                 if place.proxy is not None:
                     does += [(self._cut, 4.0), (self._silence, 2.0), (self._delay, 2.0)]
                 self.chance.choices([do for do, _ in does], [weight for _, weight in does])[0](place)
