@@ -12,9 +12,9 @@ from bench.background import HOST
 from bench.crew import Result, Start, Task
 from bench.pairs import outcome, run_loop
 from bench.report import Waited
-from ebbgate.client.ids import new_id
 from ebbgate.core.model import SECOND
 from ebbgate.wire import stream
+from ebbgate.wire.ids import new_id
 
 BATCH = 500
 LEASE_US = 3_600 * SECOND

@@ -11,13 +11,13 @@ from ebbgate.client import blocks
 from ebbgate.client.client import Client, decorated
 from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, See, Wait, acquire
 from ebbgate.client.gate import Gate, LoopPlace
-from ebbgate.client.ids import new_id
 from ebbgate.client.lease import Lease
 from ebbgate.client.terms import Terms
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Release
 from ebbgate.core.model import SECOND
 from ebbgate.errors import LeaseLost, ServerUnavailable, StoreUnavailable
+from ebbgate.wire.ids import new_id
 
 P = ParamSpec("P")
 T = TypeVar("T")

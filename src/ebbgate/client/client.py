@@ -10,13 +10,13 @@ from typing import ParamSpec, TypeVar
 from ebbgate.client import blocks
 from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, See, Wait, acquire
 from ebbgate.client.gate import Gate, ThreadPlace
-from ebbgate.client.ids import new_id
 from ebbgate.client.lease import Lease
 from ebbgate.client.management import Management
 from ebbgate.client.terms import Names, OnUnavailable, Seconds, Terms, hold_terms, spend_terms
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Release
 from ebbgate.errors import ServerUnavailable, StoreUnavailable
+from ebbgate.wire.ids import new_id
 
 P = ParamSpec("P")
 T = TypeVar("T")

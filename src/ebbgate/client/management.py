@@ -1,6 +1,5 @@
 """Creating, reading, changing and deleting limits; listing and revoking leases: the part without a wait."""
 
-import uuid
 from collections.abc import Sequence
 from typing import Self
 
@@ -11,6 +10,7 @@ from ebbgate.client.terms import Seconds, microseconds
 from ebbgate.core.commands import Command, CoolDown, DeleteLimit, Done, PutLimit, Refused, Revoke
 from ebbgate.core.decay import parse_rate
 from ebbgate.wire import LeaseInfo, LimitInfo, StatusInfo
+from ebbgate.wire.ids import new_id
 from ebbgate.wire.problems import error_from
 from ebbgate.wire.questions import (
     PAGE_MAX,
@@ -22,10 +22,6 @@ from ebbgate.wire.questions import (
     ReadLimit,
     ReadStatus,
 )
-
-
-def _new() -> str:
-    return str(uuid.uuid4())
 
 
 def _decay(slot_decay_per_second: float | str) -> float:
@@ -103,7 +99,9 @@ class Management:
             InvalidLimit: a value is not allowed.
         """
         decay = _decay(slot_decay_per_second)
-        return self._put(PutLimit(_new(), "create", name, _new(), None, limit, decay, active, description))
+        return self._put(
+            PutLimit(new_id(), "create", name, new_id(), None, limit, decay, active, description)
+        )
 
     def update_limit(
         self,
@@ -131,7 +129,9 @@ class Management:
             InvalidLimit: a value is not allowed.
         """
         decay = None if slot_decay_per_second is None else _decay(slot_decay_per_second)
-        return self._put(PutLimit(_new(), "update", name_or_id, "", name, limit, decay, active, description))
+        return self._put(
+            PutLimit(new_id(), "update", name_or_id, "", name, limit, decay, active, description)
+        )
 
     def put_limit(
         self,
@@ -144,7 +144,7 @@ class Management:
     ) -> LimitInfo:
         """Create a limit of this name, or make the one that exists like this; see `create_limit`."""
         decay = _decay(slot_decay_per_second)
-        return self._put(PutLimit(_new(), "put", name, _new(), None, limit, decay, active, description))
+        return self._put(PutLimit(new_id(), "put", name, new_id(), None, limit, decay, active, description))
 
     def _put(self, command: PutLimit) -> LimitInfo:
         return self.read_limit(self._done(command).id)

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 
@@ -30,6 +30,7 @@ from ebbgate.errors import EbbgateError, InvalidRequest
 from ebbgate.server.decider import Decider, ignore
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.socket import EXTENSION, StreamSocket
+from ebbgate.wire.ids import new_id
 from ebbgate.wire.stream import (
     ITEMS_MAX,
     VERSION,
@@ -283,13 +284,13 @@ class Connection:
     def _put(self, item: PutItem) -> PutLimit:
         if item.request_id:
             check_id(item.request_id, "request")
-        new_id = item.new_id or str(uuid4())
+        limit_id = item.new_id or new_id()
         if item.new_id and not _is_canonical(item.new_id):
             raise InvalidRequest(f"the id of a limit is a UUID, got {item.new_id[:40]!r}")
-        if new_id in self._decider.book.limits and item.request_id not in self._decider.book.requests:
-            raise InvalidRequest(f"a limit has the id {new_id} already; choose a new one")
+        if limit_id in self._decider.book.limits and item.request_id not in self._decider.book.requests:
+            raise InvalidRequest(f"a limit has the id {limit_id} already; choose a new one")
         return PutLimit(
-            item.request_id, item.mode, item.target, new_id, item.name, item.limit, item.slot_decay_per_second,
+            item.request_id, item.mode, item.target, limit_id, item.name, item.limit, item.slot_decay_per_second,
             item.active, item.description,
         )  # fmt: skip
 

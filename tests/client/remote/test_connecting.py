@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from ebbgate import Client
-from ebbgate.client.ids import new_id
 from ebbgate.client.remote import connecting, thread_channel
 from ebbgate.client.remote.addresses import addresses_of
 from ebbgate.client.remote.connecting import Connector
@@ -15,10 +14,10 @@ from ebbgate.client.remote.dialling import Connection, Dialler
 from ebbgate.client.remote.gate import _tls
 from ebbgate.client.remote.host import GREETING, greeting
 from ebbgate.errors import EbbgateError
+from ebbgate.wire.ids import new_id
 from ebbgate.wire.stream import HelloItem
 from tests.client.remote.support import PATIENCE_SECONDS, wait_until
 from tests.serving import served
-
 
 NOTICED_SECONDS = 1.5  # less than after which a waiter looks by itself
 

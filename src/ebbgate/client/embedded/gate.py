@@ -31,7 +31,6 @@ from ebbgate.client.embedded.timing import (
     RECENT_MAX,
     TURN_US,
 )
-from ebbgate.client.ids import new_id
 from ebbgate.client.renewal import Renewer
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
@@ -42,6 +41,7 @@ from ebbgate.engine.engine import Engine
 from ebbgate.errors import EbbgateError, InternalError, StoreUnavailable
 from ebbgate.neighbours.neighbours import Neighbours
 from ebbgate.stores.base import PATIENCE_US, Busy, EmbeddedStore, Past
+from ebbgate.wire.ids import new_id
 from ebbgate.wire.questions import Answer, Question, answer
 
 T = TypeVar("T")

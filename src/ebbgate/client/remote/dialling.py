@@ -28,7 +28,8 @@ DIAL_OTHERS_SECONDS: Final = 1.0
 SEND_SECONDS: Final = 20.0
 """A server that takes nothing for so long is given up."""
 
-READ_BYTES: Final = 1 << 18
+READ_BYTES: Final = 1 << 16
+"""How much is read at once: for more, the memory allocator asks the kernel anew at every read."""
 
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ebbgate import settings
-from ebbgate.client.ids import new_id
 from ebbgate.client.remote.addresses import Address
 from ebbgate.client.remote.answers import answer_in
 from ebbgate.client.remote.dialling import Dialler
@@ -24,6 +23,7 @@ from ebbgate.client.renewal import Renewer
 from ebbgate.core.commands import Command, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
 from ebbgate.errors import ServerUnavailable
+from ebbgate.wire.ids import new_id
 from ebbgate.wire.questions import Answer, Question
 from ebbgate.wire.stream import AnswerItem, AskItem, Up
 

@@ -26,6 +26,9 @@ from ebbgate.wire.stream import ITEMS_MAX, MESSAGE_BYTES_MAX, PATH, Down, Up, de
 RECEIVED_MAX: Final = 16 << 20
 """The longest message that a client takes in, in bytes: a page of many leases with long labels."""
 
+PIECE_BYTES: Final = 1 << 16
+"""How much is decrypted at once; see `dialling.READ_BYTES`."""
+
 TOGETHER_MAX: Final = min(1_000, ITEMS_MAX)
 """How many items one message up holds."""
 
@@ -175,7 +178,7 @@ class Line:
         parts: list[bytes] = []
         try:
             while True:
-                part = self._tls.read(1 << 18)
+                part = self._tls.read(PIECE_BYTES)
                 if not part:
                     break
                 parts.append(part)

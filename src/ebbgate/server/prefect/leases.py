@@ -5,11 +5,9 @@ them a lease is made that nobody renews, and what they give back ends such lease
 """
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Final
 from unicodedata import normalize
-from uuid import UUID
 
 from ebbgate.core.commands import LABEL_LENGTH_MAX, LIMITS_MAX, Acquire, Ended, Held, Refused, Release, Renew
 from ebbgate.core.live import Live
@@ -21,6 +19,7 @@ from ebbgate.server.prefect.answers import NO_CONTENT, TOO_MANY, Answer, answer,
 from ebbgate.server.prefect.checking import Fields, id_in_path
 from ebbgate.server.prefect.places import CLIENT_LABEL, EPOCH, Late, Places, Stand, session_of
 from ebbgate.server.prefect.request import CLIENT, Request
+from ebbgate.wire.ids import new_id
 from ebbgate.wire.questions import ReadLease, ReadSizes
 from ebbgate.wire.shapes import LeaseInfo
 
@@ -260,11 +259,8 @@ class Leases:
 
 def new_lease_id() -> str:
     """Return a new lease's id: a UUID of version 8, so that a proxy can tell it from one of Prefect's own (4)."""
-    return str(UUID(int=_version_8(int.from_bytes(os.urandom(16)))))
-
-
-def _version_8(number: int) -> int:
-    return (number & ~(0xF << 76) & ~(0b11 << 62)) | (8 << 76) | (0b10 << 62)
+    made = new_id()
+    return f"{made[:14]}8{made[15:]}"
 
 
 def _asked(lives: Sequence[Live], slots: int) -> Slots:

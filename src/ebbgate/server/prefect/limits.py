@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Iterator
 from typing import Final
-from uuid import uuid4
 
 from ebbgate.core.commands import DeleteLimit, Done, PutLimit, Refused
 from ebbgate.server.decider import Decider
@@ -26,6 +25,7 @@ from ebbgate.server.prefect.answers import (
 )
 from ebbgate.server.prefect.checking import Fields
 from ebbgate.server.prefect.request import Request
+from ebbgate.wire.ids import new_id
 from ebbgate.wire.questions import PAGE_MAX, ListLimits, ReadLimit
 from ebbgate.wire.shapes import LimitInfo
 
@@ -61,7 +61,7 @@ class Limits:
         fields.allow(_FIELDS)
         fields.check()
         command = PutLimit(
-            "", "create", name, new_id=str(uuid4()), limit=limit, slot_decay_per_second=decay, active=active
+            "", "create", name, new_id=new_id(), limit=limit, slot_decay_per_second=decay, active=active
         )
         (outcome,) = await self._decider.carry_out((command,))
         if isinstance(outcome, Refused):

@@ -1,7 +1,6 @@
 """Leases: acquire, look at, renew, release, revoke; and spend."""
 
 import logging
-import uuid
 from typing import Final, Literal
 
 from litestar.types import ASGIApp, Scope
@@ -28,6 +27,7 @@ from ebbgate.server.rest.requests import (
     slots_of,
     wait_seconds,
 )
+from ebbgate.wire.ids import new_id
 from ebbgate.wire.questions import ListLeases, ReadLease
 from ebbgate.wire.shapes import LeaseInfo
 from ebbgate.wire.showing import instant
@@ -70,7 +70,7 @@ class LeaseRoutes:
     ) -> ASGIApp:
         key = key_of(scope)
         command = Acquire(
-            str(uuid.uuid4()) if asked.id is None else lease_id(asked.id), session_of(key), EPOCH,
+            new_id() if asked.id is None else lease_id(asked.id), session_of(key), EPOCH,
             slots_of(asked.limits), duration_us, spend, asked.queue, asked.strict, asked.priority,
             labels_of(scope, asked.labels), self._decider.address, attended=False,
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import uuid
 from hashlib import blake2b
 from typing import Final, Literal, TypeVar
 from unicodedata import normalize
@@ -29,6 +28,7 @@ from ebbgate.server.rest.requests import (
     page_size,
     parameters,
 )
+from ebbgate.wire.ids import new_id
 from ebbgate.wire.questions import ListLimits, ReadLimit
 from ebbgate.wire.shapes import LimitInfo
 
@@ -70,7 +70,7 @@ class LimitRoutes:
         limit = _create.decode(request, body)
         decay = _decay(limit.slot_decay_per_second, limit.rate)
         command = PutLimit(
-            _request_id(request.scope, body), "create", limit.name, str(uuid.uuid4()), None, limit.limit,
+            _request_id(request.scope, body), "create", limit.name, new_id(), None, limit.limit,
             decay or 0.0, limit.active, limit.description,
         )  # fmt: skip
         return await self._put(command)
@@ -100,7 +100,7 @@ class LimitRoutes:
         decay = _decay(limit.slot_decay_per_second, limit.rate)
         return await self._put(
             PutLimit(
-                _request_id(request.scope, body), mode, target, str(uuid.uuid4()), name, limit.limit,
+                _request_id(request.scope, body), mode, target, new_id(), name, limit.limit,
                 decay or 0.0, limit.active, limit.description,
             )
         )  # fmt: skip
@@ -162,7 +162,7 @@ def _request_id(scope: Scope, body: bytes) -> str:
             return blake2b(
                 b"".join(b"%d:%b" % (len(part), part) for part in parts), digest_size=16
             ).hexdigest()
-    return str(uuid.uuid4())
+    return new_id()
 
 
 def _decay(decay: float | str | msgspec.UnsetType, rate: str | msgspec.UnsetType) -> float | None:
