@@ -11,7 +11,7 @@ from ebbgate.errors import StoreUnavailable
 from ebbgate.neighbours.presence import OFFSET_MAX, Presence
 from ebbgate.neighbours.push import Mailbox, Pusher, remove_mailboxes, wake_folder
 
-_PREFIX = 13  # characters of a session's id that name its sockets
+_TAIL = 12  # characters of a session's id that name its sockets; its first ones only tell when it was made
 
 
 class Neighbours:
@@ -48,7 +48,7 @@ class Neighbours:
             StoreUnavailable: none can be made.
         """
         self._boxes += 1
-        name = f"{self._session[:_PREFIX]}-{self._boxes}"
+        name = f"{self._session[-_TAIL:]}-{self._boxes}"
         try:
             try:
                 return Mailbox(self._folder, name)
@@ -80,7 +80,7 @@ class Neighbours:
     def clean_up_after(self, dead: Iterable[Away]) -> None:
         """Remove the sockets that dead processes left behind."""
         for away in dead:
-            remove_mailboxes(self._folder, away.session[:_PREFIX])
+            remove_mailboxes(self._folder, away.session[-_TAIL:])
 
     def close(self) -> None:
         """Go away."""
