@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ebbgate.cli.printing import rate
 from ebbgate.wire import LimitInfo
+from ebbgate.wire.words import rate
 from tests.cli.support import Cli, Real, Result
 
 

@@ -16,7 +16,7 @@ def limit(**more: object) -> LimitInfo:
         "id": "l", "name": "db", "limit": 2, "slot_decay_per_second": 0.0, "active": True, "description": "",
         "active_slots": 2, "held_slots": 2, "spent_slots": 0.0, "waiting": 1, "created": ASKED, "updated": ASKED,
     }  # fmt: skip
-    return LimitInfo(**{**fields, **more})
+    return LimitInfo(**{**fields, **more})  # type: ignore[arg-type]  # as the fields have them
 
 
 def lease(**more: object) -> LeaseInfo:

@@ -6,11 +6,11 @@ import pytest
 
 from ebbgate.core import line, live, views
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Release, Revoke
+from ebbgate.core.commands import Acquire, Hello, Release, Revoke
 from ebbgate.core.model import SECOND, Settings
 from ebbgate.testing import invariants
 from tests.core import plain_views
-from tests.core.support import Desk, World, all_records, limit_id, run_history
+from tests.core.support import REMEMBERS, Desk, Dice, World, all_records, limit_id, run_history
 
 
 def test_active_slots_are_those_held_and_those_spent_rounded_up() -> None:
@@ -23,6 +23,44 @@ def test_active_slots_are_those_held_and_those_spent_rounded_up() -> None:
     view = views.limit(desk.book, desk.now, "r")
     assert view is not None
     assert (view.held, view.spent, view.active, view.waiting) == (1, 1.5, 3, 1)
+
+
+def test_a_limit_tells_since_when_somebody_waits_and_how_many_got_in() -> None:
+    desk = Desk()
+    desk.limit("db", 1)
+    desk.limit("api", 5, decay=1.0)
+
+    def seen(name: str) -> tuple[int, int]:
+        view = views.limit(desk.book, desk.now, name)
+        assert view is not None
+        return view.granted, view.waiting_since_us
+
+    assert seen("db") == (0, -1)
+    desk.ask("h", "db")
+    desk.ask("s", ["api"], spend=True)
+    desk.now += SECOND
+    first = desk.now
+    desk.ask("w", "db", priority=-1)
+    desk.now += SECOND
+    desk.ask("x", {"db": 1, "api": 1})
+    assert (seen("db"), seen("api")) == ((1, first), (1, first + SECOND))
+    desk.release("h")
+    assert (seen("db"), seen("api")) == ((2, first), (2, -1))
+
+
+def test_a_decision_that_is_undone_has_let_in_nobody_and_a_grant_of_others_counts_once() -> None:
+    desk = Desk()
+    desk.limit("db", 2)
+    other = Book()
+    other.load(desk.book.head, all_records(desk.book))
+    desk.ask("h", "db")
+    desk.book.decide([Acquire("i", "s", 1, (("db", 1),), 300 * SECOND)], desk.now)
+    desk.book.rollback()
+    assert desk.book.names["db"].granted == 1
+    stored = [entry for entry in all_records(desk.book) if entry.kind in {"session", "lease"}]
+    other.apply(desk.book.head, stored)
+    other.apply(desk.book.head, [*stored, *stored])
+    assert other.names["db"].granted == 1
 
 
 def test_limits_are_listed_by_name_and_found_by_name_or_id() -> None:
@@ -246,3 +284,19 @@ def test_the_first_of_many_holders_are_those_whose_leases_end_first(monkeypatch:
             desk.renew(f"h{number}", seconds=100 + number)
     assert desk.book.names["a"].endings is None
     assert wait() == tuple(f"h{number}" for number in range(20))
+
+
+def test_whoever_decides_all_count_the_same_grants() -> None:
+    total = 0
+    for seed in range(10):
+        world, dice = World(Settings()), Dice(random.Random(seed))
+        world.step([Hello(name, 1, remembers=remembers) for name, remembers in REMEMBERS.items()])
+        for number in range(100):
+            commands = dice.commands(world)
+            world.now += 1
+            world.step(commands, decider=number % 3, undone=[(number + 1) % 3] if number % 5 == 0 else [])
+            dice.pass_time(world)
+        counts = [{name: live.granted for name, live in book.names.items()} for book in world.books]
+        assert counts[0] == counts[1] == counts[2], seed
+        total += sum(counts[0].values())
+    assert total > 0

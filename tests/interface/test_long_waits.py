@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -43,22 +44,21 @@ def test_many_waiters_of_a_process_hear_once_who_holds_it(
             pytest.fail("it is held")
 
     with held_elsewhere("db"):
-        for name, wait in (
-            ("tasks", lambda: asyncio.run(wait_in_tasks())),
-            ("threads", lambda: in_threads(wait_in_a_thread)),
-        ):
+        for among in ("tasks", "threads"):
             told.clear()
             progress.forget_said()
-            wait()
+            if among == "tasks":
+                asyncio.run(wait_in_tasks())
+            else:
+                in_threads(wait_in_a_thread)
             (line,) = lines(told)
-            assert line.startswith("waiting for 'db' for 2s, "), name
+            assert line.startswith("waiting for 'db' for 2s, "), among
             assert " in line: held by " in line
             assert line.endswith("; see: ebbgate limit inspect 'db'")
     assert client.read_limit("db").waiting == 0
 
 
-def in_threads(work: object) -> None:
-    assert callable(work)
+def in_threads(work: Callable[[], None]) -> None:
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()

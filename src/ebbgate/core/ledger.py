@@ -1,11 +1,12 @@
 """What can become of a lease: it is granted, ends, or changes; each keeps records and indexes in step."""
 
 import heapq
+from collections.abc import Iterable
 
 from ebbgate.core import decay
 from ebbgate.core.commands import Ended, Held, Refused, Told
 from ebbgate.core.live import Live
-from ebbgate.core.model import FETCH_US, Lease, Settings, Slots, Why
+from ebbgate.core.model import FETCH_US, Head, Lease, Settings, Slots, Stored, Why
 from ebbgate.core.records import Records
 
 
@@ -17,7 +18,38 @@ class Ledger(Records):
         self.now_us = 0
         self.told: list[Told] = []
         self.promoted: dict[str, Lease] = {}
+        self._granting: list[Live] = []  # whose grants this decision has counted
         super().__init__(settings)
+
+    def confirm(self, head: Head) -> None:
+        """Keep the last decision; see `Records`."""
+        self._granting.clear()
+        super().confirm(head)
+
+    def rollback(self) -> None:
+        """Undo the last decision; see `Records`."""
+        for live in self._granting:
+            live.granted -= 1
+        super().rollback()
+
+    def apply(self, head: Head, records: Iterable[Stored]) -> None:
+        """Take in what other processes committed, see `Records`, and count whom they let in."""
+        records = list(records)
+        granted: dict[tuple[str, int], Slots] = {}
+        for stored in records:
+            lease, known = stored.record, self.leases.get(stored.id)
+            if (
+                isinstance(lease, Lease)
+                and lease.at_us >= 0
+                and (known is None or known.at_us != lease.at_us)
+            ):
+                granted[lease.id, lease.at_us] = lease.slots
+        super().apply(head, records)
+        for slots in granted.values():
+            for limit_id, _ in slots:
+                live = self.lives.get(limit_id)
+                if live is not None:  # it may have been deleted
+                    live.granted += 1
 
     def admit(self, lease: Lease, now_us: int) -> None:
         """Let a waiter in, and have its client told."""
@@ -45,6 +77,8 @@ class Ledger(Records):
         for limit_id, wanted in slots:
             live = lives[limit_id]
             assert live.room(now_us) >= wanted, "no grant without room"
+            live.granted += 1
+            self._granting.append(live)
             if live.unmarked:
                 self.queue.granted(key, live, now_us)
             if waited:

@@ -30,9 +30,9 @@ class Live:
     """A limit in use: its definition, what is held and spent of it, and who is interested in its room."""
 
     __slots__ = (
-        "claimants", "claims", "cool_until_us", "due_us", "endings", "endings_unasked", "gaining", "groups",
-        "handed", "handed_us", "held", "holders", "limit", "lines", "lines_unasked", "meter", "parked", "timed",
-        "unmarked", "waiting", "wants",
+        "claimants", "claims", "cool_until_us", "due_us", "endings", "endings_unasked", "gaining", "granted",
+        "groups", "handed", "handed_us", "held", "holders", "limit", "lines", "lines_unasked", "meter", "parked",
+        "timed", "unmarked", "waiting", "wants",
     )  # fmt: skip
 
     def __init__(self, limit: Limit) -> None:
@@ -52,6 +52,7 @@ class Live:
         self.due_us = -1  # when decay alone lets a parked group in; -1: never
         self.gaining = False
         # For those who look on. What is None is not kept, until somebody asks.
+        self.granted = 0  # leases that were let in since this book took in the limit
         self.lines: dict[int, Line] | None = None  # slots wanted -> the keys of who wants so many
         self.lines_unasked = 0
         self.endings: Line | None = None  # (expires_us, arrival number) of the holders

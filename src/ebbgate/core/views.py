@@ -34,6 +34,8 @@ class LimitView(NamedTuple):
     active: int  # slots: held, and spent rounded up
     waiting: int  # leases
     cool_until_us: int = -1  # nobody is let in before; -1: it is not cooling down
+    granted: int = 0  # leases that were let in, counted from some moment on
+    waiting_since_us: int = -1  # when who waits longest asked; -1: nobody waits
 
 
 class WaitView(NamedTuple):
@@ -74,10 +76,11 @@ def limit_view(live: Live, now_us: int) -> LimitView:
     """Return a limit and what is going on at it."""
     meter, held = live.meter, live.held
     cool_us = live.cool_until_us if live.cool_until_us > now_us else -1
-    if meter is None:
-        return LimitView(live.limit, held, 0.0, held, live.waiting, cool_us)
-    active = held + spent_slots(meter, now_us)
-    return LimitView(live.limit, held, spent_about(meter, now_us), active, live.waiting, cool_us)
+    spent, active = (
+        (0.0, held) if meter is None else (spent_about(meter, now_us), held + spent_slots(meter, now_us))
+    )
+    since_us = min([group.waiters[0].since_us for group in live.groups if group.waiters], default=-1)
+    return LimitView(live.limit, held, spent, active, live.waiting, cool_us, live.granted, since_us)
 
 
 def near_miss_of(book: Book, name: str) -> str | None:

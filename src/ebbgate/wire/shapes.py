@@ -26,6 +26,10 @@ class LimitInfo(msgspec.Struct, frozen=True, kw_only=True):
     updated: datetime
     cool_down_until: datetime | None = None  # nobody is let in before; None: it is not cooling down
     cool_down_why: str = ""
+    waiting_since: datetime | None = None  # when who waits longest asked; None: nobody waits
+    granted: int = (
+        0  # acquisitions that got in, since who answers began to count; the difference of two is a rate
+    )
 
 
 class StatusInfo(msgspec.Struct, frozen=True, kw_only=True):

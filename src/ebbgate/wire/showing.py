@@ -35,6 +35,8 @@ def limit_info(view: LimitView) -> LimitInfo:
         updated=instant(limit.updated_us),
         cool_down_until=instant(view.cool_until_us) if view.cool_until_us >= 0 else None,
         cool_down_why=limit.cool_why if view.cool_until_us >= 0 else "",
+        waiting_since=instant(view.waiting_since_us) if view.waiting_since_us >= 0 else None,
+        granted=view.granted,
     )
 
 
