@@ -28,20 +28,20 @@ def test_holders_and_waiters_are_listed_as_the_api_shows_them(cli: Cli, real: Re
 
         table = cli("lease ls").out.splitlines()
         assert table[0].split() == ["ID", "STATE", "LIMITS", "HOLDER", "SINCE", "NEXT"]
-        assert table[1].startswith(f"{held.id[:8]}  held")
+        assert table[1].startswith(f"{held.id[-8:]}  held")
         assert f"{held.holder.host}:{holder.pid} command=sh job=nightly" in table[1]
         assert "no. 1 in the queue" in table[2]
 
         shown = cli("limit inspect db").out
         assert "2/3 (2 held, 0 spent)" in shown
         holders, waiters = shown.partition("holders\n")[2].split("waiters, the next one first\n")
-        assert held.id[:8] in holders
+        assert held.id[-8:] in holders
         assert f"{held.holder.host}:{holder.pid}" in holders
         assert "4min 5" in holders
-        assert f"db; held by {held.id[:8]}" in waiters
+        assert f"db; held by {held.id[-8:]}" in waiters
         assert str(waiter.pid) in waiters
 
-        shown = cli(f"lease inspect {waiting.id[:8]}").out
+        shown = cli(f"lease inspect {waiting.id[-8:]}").out
         for part in (waiting.id, "waiting", "db ×2", f"process {waiter.pid}", held.id, "command=true"):
             assert part in shown
         assert let_go(holder) == (0, "")
@@ -76,7 +76,7 @@ def test_a_waiter_that_is_revoked_leaves_the_queue(cli: Cli, real: Real) -> None
     cli("limit create db --limit 1")
     with real.holding("--limit", "db"), real.started("run", "--limit", "db", "--", "echo", "ran") as waiter:
         wait_until(lambda: len(leases(cli)) == 2)
-        told = cli(f"lease revoke {leases(cli)[1].id[:8]}")
+        told = cli(f"lease revoke {leases(cli)[1].id[-8:]}")
         assert (told.code, told.out) == (0, "")
         code, out, err = ended(waiter)
         assert (code, out) == (1, "")
@@ -87,9 +87,9 @@ def test_the_beginning_of_an_id_is_enough_if_it_is_unique(cli: Cli, real: Real) 
     cli("limit create db --limit 1")
     with real.holding("--limit", "db"):
         held = leases(cli)[0]
-        for part in (held.id[:4], held.id[:20], held.id[:8].upper(), held.id):
+        for part in (held.id[-4:], held.id[:20], held.id[-8:].upper(), held.id):
             assert cli(f"lease inspect {part} -o json").parsed(LeaseInfo).id == held.id
-        assert cli(f"lease inspect {held.id[:3]}").code == 3
+        assert cli(f"lease inspect {held.id[-3:]}").code == 3
 
 
 def test_a_limit_in_use_is_deleted_only_by_force(cli: Cli, real: Real) -> None:

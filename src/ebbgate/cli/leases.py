@@ -24,10 +24,11 @@ from ebbgate.wire import LeaseInfo
 from ebbgate.wire.words import clean, duration
 
 SHORT: Final = 8
+"""So many characters of an id are shown: the last ones, for ids begin with the time."""
 """How many characters of an id are shown, and enough to say which lease is meant."""
 
 LeaseId = Annotated[
-    str, Parameter(help=f"The id, or as much of its beginning as is unique (at least {SHORT // 2}).")
+    str, Parameter(help=f"The id, or as much of its end or beginning as is unique (at least {SHORT // 2}).")
 ]
 
 
@@ -72,7 +73,7 @@ def _row(lease: LeaseInfo) -> tuple[str, ...]:
     colour = {"held": "green", "waiting": "yellow", "ended": "dim"}[lease.state]
     then = {"held": lease.granted, "waiting": lease.asked, "ended": lease.ended}[lease.state]
     return (
-        lease.id[:SHORT],
+        lease.id[-SHORT:],
         f"[{colour}]{lease.state}[/]",
         _limits(lease),
         _holder(lease),
@@ -120,7 +121,7 @@ def print_holders(leases: Sequence[LeaseInfo], limit: str) -> None:
     )
     rows = [
         (
-            lease.id[:SHORT],
+            lease.id[-SHORT:],
             _slots_at(lease, limit),
             _holder(lease),
             since(lease.granted),
@@ -141,7 +142,7 @@ def print_waiters(leases: Sequence[LeaseInfo], limit: str) -> None:
         Column("WAITS FOR", fold=True),
     )
     rows = [
-        (lease.id[:SHORT], _slots_at(lease, limit), _holder(lease), since(lease.asked), _why(lease))
+        (lease.id[-SHORT:], _slots_at(lease, limit), _holder(lease), since(lease.asked), _why(lease))
         for lease in leases
     ]
     print_table(columns, rows, indent=2)
@@ -153,7 +154,7 @@ def _why(lease: LeaseInfo) -> str:
     blocked_by = lease.blocked_by or []
     if blocked_by:
         more = f" +{len(blocked_by) - 1}" if len(blocked_by) > 1 else ""
-        said.append(f"held by {blocked_by[0][:SHORT]}{more}")
+        said.append(f"held by {blocked_by[0][-SHORT:]}{more}")
     if lease.estimate_seconds is not None:
         said.append(f"about {duration(lease.estimate_seconds + 0.999)} more")
     return "; ".join(said)
@@ -207,14 +208,15 @@ def revoke(lease_id: LeaseId, /, *, output: Output = "table") -> None:
 
 
 def _find(lease_id: str) -> LeaseInfo:
-    """Return the lease that an id, or the beginning of one, means."""
+    """Return the lease that an id means, or the end or the beginning of one."""
     client = default_client()
     if not SHORT // 2 <= len(lease_id) < len("00000000-0000-0000-0000-000000000000"):
         return client.read_lease(lease_id)
     known = [*client.list_leases(), *client.list_leases(state="ended")]
-    matches = {lease.id: lease for lease in known if lease.id.startswith(lease_id.lower())}
+    part = lease_id.lower()
+    matches = {lease.id: lease for lease in known if lease.id.endswith(part) or lease.id.startswith(part)}
     if len(matches) > 1:
         raise UsageError(
-            f"{len(matches)} leases begin with {lease_id!r}; give more of the id: ebbgate lease ls -o json"
+            f"{len(matches)} leases begin or end with {lease_id!r}; give more of the id: ebbgate lease ls -o json"
         )
     return next(iter(matches.values()), None) or client.read_lease(lease_id)
