@@ -19,9 +19,10 @@ import msgspec
 from ebbgate import Client
 from ebbgate.testing import history as h
 from ebbgate.testing.recorder import clock_us
+from tests.client.remote.support import wait_until
 from tests.faults.server_process import ServerProcess
 from tests.faults.server_proxy import Network, Proxy
-from tests.faults.server_worker import PULSE, Habits
+from tests.faults.server_worker import KEPT, PULSE, Habits
 from tests.faults.siege import SECOND, Child
 
 SERVER = "server"
@@ -84,6 +85,16 @@ class Report:
             f"{kinds['Queued']} waited; {dict(self.done)}{down}; {kinds['ChangeDone']} changes, "
             f"{kinds['RevokeCalled']} revoked; not granted: {dict(refused)}; lost: {dict(lost)}; {backs}{drained}"
         )
+
+
+def is_served(child: Child) -> bool:
+    """Tell whether a client holds what it keeps."""
+    try:
+        history = h.read(child.history)
+    except FileNotFoundError:
+        return False
+    kept = {event.lease for event in history if isinstance(event, h.Asked) and KEPT in event.slots}
+    return any(isinstance(event, h.Granted) and event.lease in kept for event in history)
 
 
 def quantiles(found: Sequence[int]) -> str:
@@ -167,12 +178,15 @@ class ServerSiege:
         assert self.operator.process.stdout.readline() == b"ready\n", self.operator.complaints.read_text()
         if not operated:
             self.operator.ends()
-        self._began = time.monotonic()
         for number in range(self._workers):
             proxy = self.network.proxy() if self._proxied and number % 4 >= 2 else None
             place = Place(number, "threads" if number % 2 else "tasks", proxy)
             self.places.append(place)
             self.start(place)
+        wait_until(
+            lambda: all(place.child is not None and is_served(place.child) for place in self.places), 60
+        )
+        self._began = time.monotonic()
 
     def start(self, place: Place) -> None:
         """Start another client."""

@@ -10,7 +10,7 @@ from ebbgate import Client
 from ebbgate.testing import history as h
 from ebbgate.testing.recorder import clock_us
 from tests.faults.server_shifted import ahead_file
-from tests.faults.server_siege import FLAGS, Report, ServerSiege, quantiles, siege_of_server
+from tests.faults.server_siege import Report, ServerSiege, quantiles, siege_of_server
 from tests.faults.server_worker import KEPT, PULSE, Habits
 from tests.faults.siege import SECOND
 from tests.faults.test_server_siege import SECONDS, judge, seed_of
@@ -18,7 +18,11 @@ from tests.faults.test_server_siege import SECONDS, judge, seed_of
 IS_FULL = SECONDS >= 30
 WORKERS = 8 if IS_FULL else 4
 ROUNDS = max(int(SECONDS / 15), 1)
-LEASE_SECONDS = 2.5
+LEASE_SECONDS = 2.0
+RECOVERY_SECONDS = 1.5
+FLAGS = (
+    "--away-grace", "4", "--recovery-grace", str(RECOVERY_SECONDS), "--lease-duration-min", "0.5",
+)  # fmt: skip
 PATIENT: tuple[float | None, ...] = (None, None, 25.0)
 HABITS = Habits(
     durations=(LEASE_SECONDS, 2.0), kept_seconds=LEASE_SECONDS, kept_for_seconds=20.0, timeouts=PATIENT
@@ -77,17 +81,19 @@ def see_that_clients_stopped_counting_in_time(report: Report) -> None:
 @pytest.mark.timeout(SECONDS * 3 + 240)
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_a_server_that_is_away_for_twice_a_lease_expires_nobody(folder: Path, how: str) -> None:
-    with siege_of_server(folder, seed_of(how), workers=WORKERS, habits=HABITS, proxied=False) as laid:
+    with siege_of_server(
+        folder, seed_of(how), workers=WORKERS, habits=HABITS, proxied=False, flags=FLAGS
+    ) as laid:
         laid.begin(operated=False)
         for _ in range(ROUNDS):
-            load(2.0)
+            load(1.0)
             if how == "killed":
                 laid.kill_server(2 * LEASE_SECONDS)
             else:
                 laid.stop_server(2 * LEASE_SECONDS)
-            load(1.0)
+            load(0.5)
             see_that_nobody_was_expired(laid)
-            load(3.0)  # longer than the recovery grace
+            load(RECOVERY_SECONDS + 0.5)
             see_that_nobody_was_expired(laid)
         report = laid.finish()
     print(report)
@@ -102,12 +108,12 @@ def test_a_clock_that_is_an_hour_ahead_expires_nobody(folder: Path) -> None:
     habits = Habits(durations=(10.0, 60.0), kept_seconds=60.0, kept_for_seconds=20.0, timeouts=PATIENT)
     module = "tests.faults.server_shifted"
     with siege_of_server(
-        folder, seed_of("clock"), workers=WORKERS, habits=habits, proxied=False, module=module
+        folder, seed_of("clock"), workers=WORKERS, habits=habits, proxied=False, module=module, flags=FLAGS
     ) as laid:
         laid.begin(operated=False)
         stepped: list[int] = []
         for number in range(2 * ROUNDS):
-            load(2.0)
+            load(1.0)
             ahead = ahead_file(laid.server.path)
             laid.recorder.write(h.ClockStepped(when_us=clock_us(), by_us=HOUR_US))
             new = ahead.with_name("ahead.new")
@@ -119,7 +125,7 @@ def test_a_clock_that_is_an_hour_ahead_expires_nobody(folder: Path) -> None:
             else:
                 new.rename(ahead)  # while it runs
                 stepped.append(clock_us())
-            load(3.5)  # longer than the recovery grace
+            load(RECOVERY_SECONDS + 0.5)
             see_that_nobody_was_expired(laid)
         report = laid.finish()
     print(report)
@@ -154,9 +160,11 @@ def first_renewals(report: Report, when_us: int) -> list[h.Renewed]:
 @pytest.mark.timeout(SECONDS * 3 + 240)
 def test_a_server_that_drains_under_load_disturbs_no_caller(folder: Path) -> None:
     habits = Habits(durations=(5.0, 20.0), kept_seconds=20.0, timeouts=PATIENT)
-    with siege_of_server(folder, seed_of("drain"), workers=WORKERS, habits=habits, proxied=False) as laid:
+    with siege_of_server(
+        folder, seed_of("drain"), workers=WORKERS, habits=habits, proxied=False, flags=FLAGS
+    ) as laid:
         laid.begin(operated=False)
-        for _ in range(3 * ROUNDS):
+        for _ in range(2 * ROUNDS):
             load(1.0)
             laid.drain_server()
         load(1.0)
@@ -186,10 +194,10 @@ def test_a_file_changes_hands_with_all_that_is_held(folder: Path) -> None:
     ) as laid:
         laid.begin(operated=False)
         for _ in range(ROUNDS):
-            load(2.0)
+            load(1.0)
             gone.append(clock_us())
-            laid.kill_server(2.0 + chance.random())
-            load(2.0)
+            laid.kill_server(1.0 + chance.random())
+            load(1.0)
             for place in laid.places[: WORKERS // 2]:  # who comes now is led to the server
                 assert place.child is not None
                 place.child.ends()

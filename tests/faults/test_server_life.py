@@ -7,9 +7,8 @@ from tests.faults.server_process import ServerProcess
 
 def test_what_killed_servers_left_is_removed_by_the_next_one(folder: Path) -> None:
     with ServerProcess(folder) as server:
-        for _ in range(2):
-            server.kill()
-            server.start()
+        server.kill()
+        server.start()
         sockets = list(server.path.with_name("limits.db-wake").iterdir())
         assert len(sockets) == 1, sockets
         server.end()

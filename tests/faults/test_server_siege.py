@@ -13,7 +13,7 @@ from tests.faults.server_siege import Report, siege_of_server
 from tests.faults.siege import SECOND
 from tests.faults.test_processes import with_less_room
 
-SECONDS = float(os.environ.get("EBBGATE_FAULT_SECONDS", "10"))
+SECONDS = float(os.environ.get("EBBGATE_FAULT_SECONDS", "7"))
 
 
 def seed_of(name: str) -> int:
@@ -61,7 +61,7 @@ def test_no_promise_is_broken_when_the_server_is_killed_every_few_seconds(folder
         until = time.monotonic() + SECONDS
         laid.harass()
         while time.monotonic() < until:
-            time.sleep(laid.chance.uniform(1.5, 4.0))
+            time.sleep(laid.chance.uniform(1.5, 2.5 if SECONDS < 30 else 4.0))
             if laid.chance.random() < 0.75:
                 laid.kill_server(laid.chance.choice([0.0, 0.0, 0.5, 1.5]))
             elif laid.chance.random() < 0.5:

@@ -47,7 +47,7 @@ JOBS_MAX: Final = 256
 """How many callers are answered by one decision; the others by the next one."""
 
 MAILBOX: Final = "server"
-"""How the sockets of servers are called at which other processes of the machine wake them."""
+"""How the names end of the sockets at which other processes of the machine wake servers."""
 
 _Job = tuple[Sequence[Command], Answered]
 
@@ -78,7 +78,7 @@ class Decider:
         self.watchers: list[Watcher] = []
         self.refused: list[Callable[[str], None]] = []  # called with the code of each refusal
         self.engine = Engine(self.book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
-        self._neighbours = Neighbours(path, f"{MAILBOX}-{os.urandom(6).hex()}")
+        self._neighbours = Neighbours(path, f"{os.urandom(3).hex()}{MAILBOX}")
         self.address = self._neighbours.mailbox.address
         self._jobs: list[_Job] = []
         self._planned = False  # whether the work of this turn is scheduled

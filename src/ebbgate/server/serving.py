@@ -141,7 +141,7 @@ class Server:
         owner = Owner(path)
         self._stack.callback(owner.close)
         with suppress(OSError):
-            remove_mailboxes(wake_folder(path), MAILBOX)  # of owners that were killed
+            remove_mailboxes(wake_folder(path), f"*{MAILBOX}")  # of owners that were killed
         beside = None
         if self.options.socket:
             beside, self.socket = bind_beside(path)
