@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from ebbgate import Client
+from ebbgate.neighbours.owner import socket_path
 from ebbgate.testing import history as h
 from ebbgate.testing.recorder import clock_us
+from tests.faults.server_process import ServerProcess
 from tests.faults.server_shifted import ahead_file
 from tests.faults.server_siege import Report, ServerSiege, quantiles, siege_of_server
 from tests.faults.server_worker import KEPT, PULSE, Habits
@@ -195,6 +197,7 @@ def test_a_file_changes_hands_with_all_that_is_held(folder: Path) -> None:
         laid.begin(operated=False)
         for _ in range(ROUNDS):
             load(1.0)
+            assert led_to(laid.server) >= len(embedded), "who names the file is led to its owner"
             gone.append(clock_us())
             laid.kill_server(1.0 + chance.random())
             load(1.0)
@@ -211,6 +214,13 @@ def test_a_file_changes_hands_with_all_that_is_held(folder: Path) -> None:
     served = back_on_the_file(report, gone, [f"w{number}." for number in embedded])
     print(f"owner: back on the file {quantiles(served)}")
     assert max(served) < 2 * SECOND
+
+
+def led_to(server: ServerProcess) -> int:
+    """Return how many connections there are to the socket beside the file."""
+    path = str(socket_path(server.path))
+    lines = Path("/proc/net/unix").read_text().splitlines()[1:]
+    return sum(line.endswith(path) and line.split()[5] == "03" for line in lines)
 
 
 def back_on_the_file(report: Report, gone: list[int], prefixes: list[str]) -> list[int]:
