@@ -6,12 +6,13 @@ from typing import Final
 
 from ebbgate.core.model import SECOND, Settings
 from ebbgate.server.decider import Decider
+from ebbgate.server.front import App
 from ebbgate.server.hearing import Hearing
-from ebbgate.server.metrics import Metrics, metrics_app
 from ebbgate.server.prefect.app import PREFIX, WAIT_SECONDS, PrefectApi
 from ebbgate.server.rest.app import rest_app
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.stream import Receive, Scope, Send, Stream
+from ebbgate.server.tally import Tallies
 from ebbgate.stores import open_store, path_of
 from ebbgate.stores.sqlite import Durability
 from ebbgate.wire.stream import PATH
@@ -63,7 +64,8 @@ class Service:
         self._missing: asyncio.TimerHandle | None = None
         self._stream = Stream(self.decider, self.sessions)
         self._rest = rest_app(self.decider, self.hearing)
-        self._metrics = metrics_app(Metrics(self.decider, self.sessions))
+        self._tallies = Tallies(self.decider)
+        self._metrics: App | None = None
         self._prefect = PrefectApi(self.decider, wait_seconds=prefect_wait_seconds)
 
     def start(self) -> None:
@@ -100,6 +102,17 @@ class Service:
                 await receive()
                 await send({"type": "websocket.close", "code": 4404})
         elif scope["type"] == "http" and scope["path"] == METRICS_PATH:
+            if self._metrics is None:
+                self._metrics = await asyncio.to_thread(
+                    _metrics_app, self.decider, self.sessions, self._tallies
+                )
             await self._metrics(scope, receive, send)
         elif scope["type"] == "http":
             await self._rest(scope, receive, send)  # type: ignore[arg-type]  # its own, narrower ASGI types
+
+
+def _metrics_app(decider: Decider, sessions: Sessions, tallies: Tallies) -> App:
+    """Load what shows metrics: nobody may ever scrape, and it takes as long as everything else to begin."""
+    from ebbgate.server.metrics import Metrics, metrics_app
+
+    return metrics_app(Metrics(decider, sessions, tallies))

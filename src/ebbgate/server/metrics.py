@@ -1,105 +1,109 @@
-"""What Prometheus scrapes: what is going on now, read from the book; what has happened, counted as it is committed.
+"""What Prometheus scrapes: what is going on now, read from the book; what has happened, as `tally` has counted it.
 
 Every metric of a limit carries its name. A server with very many limits shows the first `LIMITS_MAX` by name
 one by one, and the rest together as `_other`, so that nobody's time series grow without bound.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from ebbgate.core import views
-from ebbgate.core.model import SECOND, Lease, Stored
+from ebbgate.core.model import SECOND
 from ebbgate.server.decider import Decider
 from ebbgate.server.front import App, Receive, Scope, Send
 from ebbgate.server.sessions import Sessions
+from ebbgate.server.tally import HOLD_BUCKETS, WAIT_BUCKETS, Tallies, Tally
 from ebbgate.version import version
 
 LIMITS_MAX: Final = 500
 OTHER: Final = "_other"
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
-_WAIT_BUCKETS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0)
-_HOLD_BUCKETS: Final = (0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0)
-
 
 class Metrics:
     """The metrics of one server."""
 
-    def __init__(self, decider: Decider, sessions: Sessions) -> None:
-        """Count from now on what `decider` commits."""
-        self._decider = decider
-        self._seen_us = 0
-        self._registry = registry = CollectorRegistry()
-        names = ("limit",)
-        self._grants = Counter(
-            "ebbgate_grants", "Acquisitions that got in.", (*names, "kind"), registry=registry
-        )
-        self._ends = Counter(
-            "ebbgate_ends", "Leases that ended, and why: released, expired, lost_holder, revoked, cancelled.",
-            (*names, "why"), registry=registry,
-        )  # fmt: skip
-        self._waits = Histogram(
-            "ebbgate_wait_seconds", "From asking to being let in, 0 for who did not have to wait.", names,
-            buckets=_WAIT_BUCKETS, registry=registry,
-        )  # fmt: skip
-        self._holds = Histogram(
-            "ebbgate_hold_seconds", "From being let in to the end of the lease.", names,
-            buckets=_HOLD_BUCKETS, registry=registry,
-        )  # fmt: skip
-        self._refusals = Counter(
-            "ebbgate_refusals", "Commands that were refused, by the code of the error.", ("code",), registry=registry
-        )  # fmt: skip
-        registry.register(_Present(decider, sessions))
-        decider.watchers.append(self._watch)
-        decider.refused.append(lambda code: self._refusals.labels(code).inc())
+    def __init__(self, decider: Decider, sessions: Sessions, tallies: Tallies) -> None:
+        """Show what is, and what `tallies` has counted."""
+        self._registry = CollectorRegistry()
+        self._registry.register(_Past(decider, tallies))
+        self._registry.register(_Present(decider, sessions))
 
     def scrape(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def _watch(self, stored: Sequence[Stored] | None, now_us: int) -> None:
-        before_us, self._seen_us = self._seen_us, now_us
-        for entry in stored or ():
-            lease = entry.record
-            if isinstance(lease, Lease) and lease.slots:
-                if lease.at_us > before_us:
-                    self._granted(lease)
-                if lease.ended_us > before_us and lease.why != "spent":
-                    self._ended(lease)
 
-    def _granted(self, lease: Lease) -> None:
-        seconds = max(lease.at_us - lease.since_us, 0) / SECOND
-        for name in self._names(lease):
-            self._grants.labels(name, lease.kind).inc()
-            self._waits.labels(name).observe(seconds)
+class _Past(Collector):
+    """What has happened since the server began."""
 
-    def _ended(self, lease: Lease) -> None:
-        for name in self._names(lease):
-            self._ends.labels(name, lease.why).inc()
-            if lease.at_us >= 0:
-                self._holds.labels(name).observe((lease.ended_us - lease.at_us) / SECOND)
+    def __init__(self, decider: Decider, tallies: Tallies) -> None:
+        self._decider = decider
+        self._tallies = tallies
 
-    def _names(self, lease: Lease) -> Iterable[str]:
-        book = self._decider.book
-        for limit_id, _ in lease.slots:
-            live = book.lives.get(limit_id)
-            if live is not None:
-                yield (
-                    live.limit.name
-                    if len(book.names) <= LIMITS_MAX
-                    else _bounded(book.names, live.limit.name)
-                )
+    def collect(self) -> Iterable[Metric]:
+        """Read the tallies."""
+        grants = CounterMetricFamily("ebbgate_grants", "Acquisitions that got in.", labels=("limit", "kind"))
+        ends = CounterMetricFamily(
+            "ebbgate_ends", "Leases that ended, and why: released, expired, lost_holder, revoked, cancelled.",
+            labels=("limit", "why"),
+        )  # fmt: skip
+        waits = HistogramMetricFamily(
+            "ebbgate_wait_seconds",
+            "From asking to being let in, 0 for who did not have to wait.",
+            labels=("limit",),
+        )
+        holds = HistogramMetricFamily(
+            "ebbgate_hold_seconds", "From being let in to the end of the lease.", labels=("limit",)
+        )
+        for name, tally in self._shown().items():
+            for kind, number in tally.grants.items():
+                grants.add_metric((name, kind), number)
+            for why, number in tally.ends.items():
+                ends.add_metric((name, why), number)
+            if any(tally.waits):
+                waits.add_metric((name,), _buckets(WAIT_BUCKETS, tally.waits), tally.waited_us / SECOND)
+            if any(tally.holds):
+                holds.add_metric((name,), _buckets(HOLD_BUCKETS, tally.holds), tally.held_us / SECOND)
+        refusals = CounterMetricFamily(
+            "ebbgate_refusals", "Commands that were refused, by the code of the error.", labels=("code",)
+        )
+        for code, number in self._tallies.refusals.items():
+            refusals.add_metric((code,), number)
+        yield from (grants, ends, waits, holds, refusals)
+
+    def _shown(self) -> dict[str, Tally]:
+        """Return the tallies by the names that their limits have now."""
+        names = self._decider.book.names
+        shown: dict[str, Tally] = {}
+        for number, name in enumerate(sorted(names)):
+            tally = self._tallies.of(names[name].limit.id)
+            if tally is None:
+                continue
+            if number < LIMITS_MAX:
+                shown[name] = tally
+            else:
+                shown.setdefault(OTHER, Tally()).add(tally)
+        return shown
 
 
-def _bounded(names: Iterable[str], name: str) -> str:
-    """Return a name as it stands in the metrics of a server with very many limits."""
-    shown = sorted(names)[:LIMITS_MAX]
-    return name if name <= shown[-1] else OTHER
+def _buckets(bounds: Sequence[float], counted: Sequence[int]) -> list[tuple[str, float]]:
+    """Return a histogram's buckets, each with all that are below its bound."""
+    names = [*map(floatToGoString, bounds), "+Inf"]
+    return list(zip(names, map(float, accumulate(counted)), strict=True))
 
 
 class _Present(Collector):
