@@ -131,6 +131,23 @@ def test_an_interrupt_while_a_thread_sends_or_reads_for_all_harms_nobody(
     assert client.read_limit("db").held_slots == 0
 
 
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("method", ["send", "recv"])
+def test_an_interrupted_thread_that_is_alone_goes_on_over_a_new_connection(
+    client: Client, method: str, before: bool
+) -> None:
+    client.create_limit("db", 1)
+    gate: Any = client.gate
+    connection = gate.threads._connection
+    sock = connection.sock = Interrupting(connection.sock, method, before=before)
+    with pytest.raises(KeyboardInterrupt):
+        client.concurrency("db").__enter__()
+    assert sock.happened
+    with client.concurrency("db", timeout_seconds=10):
+        assert client.read_limit("db").held_slots == 1
+    assert client.read_limit("db").held_slots == client.read_limit("db").waiting == 0
+
+
 def test_a_thread_that_was_interrupted_while_it_waited_is_out_of_the_queue(client: Client) -> None:
     client.create_limit("db", 1)
 

@@ -26,6 +26,7 @@ class Channel:
         self._epochs = 0  # that were used in greetings
         self._was_connected = False
         self._is_attached = False  # whether the renewer was told of this connection
+        self.has_held = False  # whether a lease was ever taken here
         self._is_closed = False
         self._closed = ServerUnavailable("this client was closed", transient=False)
 
@@ -51,7 +52,7 @@ class Channel:
     def counted_from(self, held: Held, started_us: int) -> int:
         """Return from when a lease is counted; see `Place`."""
         if not self._is_attached:
-            self._is_attached = True
+            self._is_attached = self.has_held = True
             self._host.attach(self.session)
         return self._desk.counted_from(held.id, started_us)
 

@@ -31,7 +31,7 @@ SEND_SECONDS: Final = 20.0
 READ_BYTES: Final = 1 << 16
 """How much is read at once: for more, the memory allocator asks the kernel anew at every read."""
 
-_KEEPALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+_KEEPALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPALIVE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
 class Stale(Exception):  # noqa: N818 - it is told, not raised by mistake

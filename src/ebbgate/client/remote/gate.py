@@ -102,7 +102,9 @@ class RemoteGate:
             over = [channel for channel in self._ended if channel.session not in held]
             self._ended = [channel for channel in self._ended if channel.session in held]
         for channel in over:
-            channel.close(0)
+            channel.let_go()
+            if channel.has_held:
+                self.renewals.farewell(channel.session, channel.epoch)  # what its tasks left is free
 
     def _channels(self) -> "list[ThreadChannel | LoopChannel]":
         return [self.threads, *list(self._loops.values()), *self._ended]

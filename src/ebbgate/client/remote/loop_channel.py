@@ -23,6 +23,7 @@ from ebbgate.client.remote.host import (
 )
 from ebbgate.client.remote.items import acquire_item
 from ebbgate.client.remote.line import Broken
+from ebbgate.client.remote.outlet import Outlet
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Acquire, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
@@ -44,7 +45,7 @@ class LoopChannel(Channel):
         self._thread = threading.get_ident()
         self._connector = Connector(self, dialler)
         self._is_flushing = False  # at the end of this turn of the loop
-        self._unsent = b""  # what the socket did not take yet
+        self._outlet: Outlet | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._leaving: deque[LoopAsked] = deque()  # releases whose blocks wait for the answer
         self._is_arriving = False  # a connection was made, and the loop was told
@@ -169,9 +170,9 @@ class LoopChannel(Channel):
     async def _reply(self, asked: LoopAsked) -> Outcome | AnswerItem:
         if self._is_closed:
             raise self._closed
-        self._put(asked)
         reply = None
         try:
+            self._put(asked)
             reply = await asked.future
         finally:
             if reply is None:
@@ -185,35 +186,15 @@ class LoopChannel(Channel):
     def _flush(self) -> None:
         """Send what was asked in this turn of the loop."""
         self._is_flushing = False
-        connection = self._connection
-        if connection is None or self._unsent:
+        connection, outlet = self._connection, self._outlet
+        if connection is None or outlet is None or outlet.unsent:
             return  # what is queued is sent when there is a connection that takes it
-        data = self._desk.encoded(connection.line)
-        if not data:
-            return
-        try:
-            sent = connection.sock.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self._drop(connection, error)
-            return
-        if sent < len(data):
-            self._unsent = data[sent:]
-            self.loop.add_writer(connection.fileno(), self._send_rest, connection)
-
-    def _send_rest(self, connection: Connection) -> None:
-        try:
-            sent = connection.sock.send(self._unsent)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._drop(connection, error)
-            return
-        self._unsent = self._unsent[sent:]
-        if not self._unsent:
-            self.loop.remove_writer(connection.fileno())
-            self._flush()
+        if outlet.error is None:
+            data = self._desk.encoded(connection.line)
+            if data:
+                outlet.send(data)
+        if outlet.error is not None:
+            self._drop(connection, outlet.error)
 
     # --- hearing
 
@@ -233,6 +214,9 @@ class LoopChannel(Channel):
                 self._fail(error)
             self._drop(connection, error)
             return
+        except Exception as error:  # half of what came may be lost
+            self._drop(connection, error)
+            raise
         if desk.has_news(connection.line):
             self._see_to_news(connection)
 
@@ -316,7 +300,7 @@ class LoopChannel(Channel):
         self._desk.connected(epoch)
         self._connection = connection
         self._was_connected, self._is_attached, self._error = True, False, None
-        self._unsent = b""
+        self._outlet = Outlet(self.loop, connection, self._flush)
         self.loop.add_reader(connection.fileno(), self._readable, connection)
         self._desk.received(connection.early)
         self._see_to_news(connection)
@@ -342,14 +326,29 @@ class LoopChannel(Channel):
         self._connection = None
         self._broken_us = self._clock()
         self._note(error)
-        self.loop.remove_reader(connection.fileno())
-        self.loop.remove_writer(connection.fileno())
-        self._unsent = b""
+        self._stop_listening(connection)
         connection.close()
         if self._desk.is_busy() and not self._is_closed:
             self._connector.start()
 
+    def _stop_listening(self, connection: Connection) -> bytes:
+        """Have the loop look after a connection no longer; return what it has not sent yet."""
+        outlet, self._outlet = self._outlet, None
+        if not self.loop.is_closed():
+            self.loop.remove_reader(connection.fileno())
+            if outlet is not None:
+                outlet.close()
+        return outlet.unsent if outlet else b""
+
     # --- the end
+
+    def let_go(self) -> None:
+        """Close the connection of a loop that has ended."""
+        self._connector.stop()
+        self._is_closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def retire(self) -> None:
         """Have all who ask or wait ask again, from any thread: another gate serves them."""
@@ -389,10 +388,7 @@ class LoopChannel(Channel):
         if self._timer is not None:
             self._timer.cancel()
         if connection is not None:
-            if not self.loop.is_closed():
-                self.loop.remove_reader(connection.fileno())
-                self.loop.remove_writer(connection.fileno())
             bye = ByeItem(self._desk.number(), self.session)
-            connection.part([bye], self._unsent, until_us - self._clock())
+            connection.part([bye], self._stop_listening(connection), until_us - self._clock())
         if not self.loop.is_closed():
             self._desk.close()

@@ -14,6 +14,7 @@ from typing import Final
 
 from ebbgate.client.lease import Lease
 from ebbgate.client.remote.connecting import Connector
+from ebbgate.client.remote.desk import SESSION_CODES, SILENT_US
 from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler, Stale, refusal_of
 from ebbgate.client.remote.host import GIVE_BACK_US, GREETING, Sessions, greeting
 from ebbgate.client.remote.items import item_of
@@ -41,9 +42,6 @@ _log: Final = logging.getLogger("ebbgate")
 ANSWER_US: Final = 5 * SECOND
 """How long a batch of renewals waits for its answers; then the next one says the same again."""
 
-SILENT_US: Final = 20 * SECOND
-"""A connection over which nothing came for so long, though something is unanswered, is given up."""
-
 
 EXPECTED_US: Final = 2 * SECOND
 """For so long a session is greeted for that is about to hold a lease."""
@@ -68,6 +66,8 @@ class RenewalLine:
         self._greeted: dict[str, int] = {}  # session -> epoch, over this connection
         self._newest: dict[str, int] = {}  # session -> epoch that the store knows
         self._greetings: dict[int, str] = {}  # number -> session, unanswered
+        self._farewells: dict[str, int] = {}  # sessions that are over; when that was said last
+        self._parting: dict[int, str] = {}  # number of a good-bye -> session
         self._waiting: dict[int, int] = {}  # number of a command -> its place in the batch
         self._outcomes: list[Outcome | None] = []
         self._numbers = GREETING
@@ -92,7 +92,7 @@ class RenewalLine:
             return
         self._attach()
         until_us = self.clock() + round(timeout_seconds * SECOND)
-        if self._look():
+        if self._look() or self._farewells:
             until_us = min(until_us, self.clock() + SECOND)
         self._exchange(until_us)
 
@@ -163,11 +163,19 @@ class RenewalLine:
             self._expected[session] = self.clock()
         self.interrupt()
 
+    def farewell(self, session: str, epoch: int) -> None:
+        """Say good-bye for a session that is over, until it is heard; from any thread."""
+        with self._guard:
+            self._newest[session] = max(epoch, self._newest.get(session, 0))
+            self._farewells[session] = 0
+        self.interrupt()
+
     def _held_sessions(self) -> set[str]:
         held = {lease.session for lease in list(self.holding.values())}
         since_us = self.clock() - EXPECTED_US
         with self._guard:
-            return held | {session for session, at_us in self._expected.items() if at_us > since_us}
+            expected = {session for session, at_us in self._expected.items() if at_us > since_us}
+            return held | expected | self._farewells.keys()
 
     def _greeting(self, number: int, session: str) -> HelloItem:
         epoch = max(self._sessions.epoch_of(session), self._newest.get(session, 0))
@@ -189,8 +197,21 @@ class RenewalLine:
                 hellos.append(hello)
         with self._guard:
             self._expected.clear()
-        if hellos:
-            self._say(hellos)
+        byes = self._byes()
+        if hellos or byes:
+            self._say([*hellos, *byes])
+
+    def _byes(self) -> list[Up]:
+        now_us = self.clock()
+        byes: list[Up] = []
+        with self._guard:
+            for session, said_us in self._farewells.items():
+                if now_us - said_us > SECOND:
+                    number = self._number()
+                    self._farewells[session] = now_us
+                    self._parting[number] = session
+                    byes.append(ByeItem(number, session))
+        return byes
 
     def _say(self, items: Sequence[Up]) -> None:
         connection = self._connection
@@ -248,6 +269,12 @@ class RenewalLine:
         number = getattr(item, "number", 0)
         if number in self._greetings:
             self._greeted_or_not(self._greetings.pop(number), item)
+        elif number in self._parting:
+            session = self._parting.pop(number)
+            if not isinstance(item, FailedItem):
+                self._greeted.pop(session, None)
+                with self._guard:
+                    self._farewells.pop(session, None)
         elif number in self._waiting:
             self._answered(self._waiting.pop(number), item)
         elif isinstance(item, EndedItem) and not number:
@@ -265,13 +292,12 @@ class RenewalLine:
         self._greeted.pop(session, None)
         if isinstance(refusal, Stale):
             self._newest[session] = refusal.newest
-        else:
-            _log.info("the renewer was not welcome: %s", refusal)
+        _log.info("the renewer was not welcome: %s", refusal)
 
     def _answered(self, place: int, item: Down) -> None:
         if isinstance(item, AnswerItem | HurryItem | GoodbyeItem):
             return
-        if isinstance(item, RefusedItem) and item.code in {"unknown_session", "stale_session"}:
+        if isinstance(item, RefusedItem) and item.code in SESSION_CODES:
             self._greeted.clear()  # greet again, and say the same
         elif isinstance(item, FailedItem):
             error = error_of(item)
@@ -297,6 +323,7 @@ class RenewalLine:
         connection.close()
         self._greeted.clear()
         self._greetings.clear()
+        self._parting.clear()
         self._waiting.clear()
         self._unsent = b""
         if self.holding:

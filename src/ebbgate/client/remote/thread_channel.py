@@ -45,6 +45,7 @@ class ThreadChannel(Channel):
         self._sending = threading.Lock()
         self._leader = 0  # the thread that reads; 0: none
         self._followers: list[Sleeper] = []
+        self._look_us = 0  # when whoever reads looks next though there is always something to read
         self._left: dict[str, ThreadAsked] = {}  # releases whose caller went on without an answer
 
     # --- what callers want
@@ -156,22 +157,22 @@ class ThreadChannel(Channel):
 
     def _flush(self) -> None:
         """Send what all threads have queued."""
-        with self._sending:
-            with self._mutex:
-                connection = self._connection
-                if connection is None:
-                    return
-                data = self._desk.encoded(connection.line)
-            try:
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            with self._sending:
+                with self._mutex:
+                    if connection is not self._connection:
+                        return  # what is not answered was said over the new one
+                    data = self._desk.encoded(connection.line)
                 if data:
                     connection.send(data)
-                return
-            except OSError as error:
-                broken = error
-            except BaseException:
-                self._break(connection)  # it is not known how much was sent
-                raise
-        self._drop(connection, broken)
+        except OSError as error:
+            self._drop(connection, error)
+        except BaseException:
+            self._break(connection)  # it is not known how much was sent
+            raise
 
     # --- waiting
 
@@ -219,8 +220,9 @@ class ThreadChannel(Channel):
         if connection is not self._connection:  # a sender found it broken
             self._close(connection)
             return
-        if not ready:
+        if not ready or self._clock() >= self._look_us:
             self._look(connection)
+        if not ready:
             return
         try:
             data = connection.sock.recv(READ_BYTES)
@@ -241,6 +243,7 @@ class ThreadChannel(Channel):
             self._see_to_news(connection)
 
     def _look(self, connection: Connection) -> None:
+        self._look_us = self._clock() + LOOK_US
         with self._mutex:
             silent = self._desk.look()
         if silent:
