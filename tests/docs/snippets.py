@@ -60,6 +60,7 @@ NOT_RUN = {
     "make simulate SEED=4711 STEPS=2000": "tests/simulation runs what it runs",
     "make simulate-long": "it runs until it is stopped",
     "make test": "it runs these tests",
+    "make test-faults SEED=4711": "it runs tests/faults for longer",
     "pip install .": "the package is installed where the tests run, and a network is not needed for them",
 }
 
