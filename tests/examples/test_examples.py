@@ -1,4 +1,4 @@
-"""The examples: they need no set-up, prove what they say, and leave nothing behind."""
+"""The examples: they need no set-up, prove what they say, with a server and without, and leave nothing behind."""
 
 import importlib.util
 import os
@@ -6,10 +6,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.server.processes import started
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
@@ -53,10 +56,22 @@ def test_the_examples_are_the_ones_the_readme_names() -> None:
     assert [name for name in NAMES if f"examples/{name}.py" not in readme] == []
 
 
+@contextmanager
+def gate(kind: str) -> Iterator[dict[str, str]]:
+    """Give the environment in which an example finds a server, or nothing."""
+    if kind == "nothing":
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="g-") as name, started(Path(name)) as server:
+        yield {"EBBGATE_URL": server.url.replace("http:", "ebbgate:")}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["nothing", "server"])
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_proves_what_it_says_and_leaves_nothing_behind(name: str, folder: Path) -> None:
-    done = run(name, folder, PYTHONWARNINGS="error")
+def test_an_example_proves_what_it_says_and_leaves_nothing_behind(name: str, kind: str, folder: Path) -> None:
+    with gate(kind) as environment:
+        done = run(name, folder, PYTHONWARNINGS="error", **environment)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "proven"
     assert list(folder.iterdir()) == []

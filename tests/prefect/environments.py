@@ -19,6 +19,7 @@ ROOT = HERE.parents[1]
 FOLDER = ROOT / ".venv-prefect"
 NAMES = {
     "newest": "the newest that can be installed",
+    "flows": "the same beside what ebbgate's SDK needs, for flows that use it",
     "oldest": "3.4.10, the first whose SDK uses leases",
     "leaseless": "3.4.9, the last whose SDK does not",
 }
