@@ -19,7 +19,7 @@ READY := $(VENV)/.ready
 KEEP := $(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] && [ -x $(BIN)/python ] && echo yes)
 
 # Folders that hold Python code; those that do not exist yet are left out.
-CODE := $(wildcard src tests bench examples)
+CODE := $(wildcard src tests bench examples packages)
 
 # How many test processes; the machine's own word is not asked, so that runs are alike.
 JOBS ?= 2
@@ -79,12 +79,21 @@ $(READY): pyproject.toml uv.lock $(MADE)
 
 FORCE:
 
-test: lint types imports examples prefect ## every check and every test, fast ones first
+test: lint types imports examples prefect terraform ## every check and every test, fast ones first
 	@$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 .PHONY: prefect
 prefect: $(READY) ## environments with Prefect in them, for the tests with its own clients; nginx too, if that may be installed
 	@$(BIN)/python -m tests.prefect.environments
+
+TERRAFORM_TESTS := packages/terraform-provider-ebbgate/tests
+
+.PHONY: terraform test-terraform
+terraform: $(READY) ## the environment of the Terraform provider, where terraform is on PATH
+	@$(BIN)/python $(TERRAFORM_TESTS)/terraform_environment.py
+
+test-terraform: terraform ## the Terraform provider, with the real terraform, offline
+	@$(BIN)/pytest -n $(JOBS) --durations 5 $(TERRAFORM_TESTS) $(ARGS)
 
 test-fast: $(READY) ## only the tests that are not slow, nothing else
 	@$(BIN)/pytest -n $(JOBS) -m 'not slow' $(ARGS)
@@ -142,5 +151,5 @@ lock: $(MADE) ## resolve the dependencies anew after a change of pyproject.toml
 	@$(BIN)/uv lock
 
 clean: ## remove everything that was made here, .venv included
-	rm -rf $(VENV) .venv-prefect .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist
+	rm -rf $(VENV) .venv-prefect .venv-terraform .venv-terraform.lock .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
