@@ -51,7 +51,10 @@ def check_leases(book: Book, now_us: int) -> None:
                     book, now_us, limit_id=limit_id, state=state, holder=holder, after=after, count=count
                 ):
                     found += [view.lease.id for view in page]
-                    after = found[-1]
+                    last = page[-1].lease
+                    after = (
+                        last.id if count == 1 else views.place_named(last.state, last.priority, last.arrival)
+                    )
                 assert found == expected
 
 

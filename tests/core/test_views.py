@@ -186,6 +186,23 @@ def test_a_page_goes_on_behind_a_lease_that_has_ended_since() -> None:
     assert not views.leases(desk.book, desk.now, after="w2")
 
 
+def test_a_page_goes_on_behind_a_lease_that_nobody_remembers() -> None:
+    """Who pages through thousands while they come and go must not miss the rest for one that has left."""
+    desk = Desk()
+    desk.limit("a", 2)
+    for name in ("h1", "h2", "w1", "w2"):
+        desk.ask(name, "a")
+    places = {
+        view.lease.id: views.place_named(view.lease.state, view.lease.priority, view.lease.arrival)
+        for view in views.leases(desk.book, desk.now)
+    }
+    for name in ("h1", "w1"):
+        del desk.book.leases[name]
+    assert [view.lease.id for view in views.leases(desk.book, desk.now, after=places["w1"])] == ["w2"]
+    for nonsense in ("at:0:0:", "at:2:0:1", "at:0:0:" + "9" * 30, "nobody"):
+        assert not views.leases(desk.book, desk.now, after=nonsense)
+
+
 def test_it_takes_as_long_as_it_took_those_before_once_enough_were_let_in() -> None:
     """Held slots come back when their holders please: there is no estimate before it was seen how they go on."""
     desk = Desk()

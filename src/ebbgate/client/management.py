@@ -21,6 +21,7 @@ from ebbgate.wire.questions import (
     ReadLease,
     ReadLimit,
     ReadStatus,
+    page_end,
 )
 
 
@@ -228,7 +229,7 @@ class Management:
         """
         found: list[LeaseInfo] = []
         while True:
-            page = self._answer(ListLeases(limit, state, None, found[-1].id if found else ""))
+            page = self._answer(ListLeases(limit, state, None, page_end(found)))
             assert isinstance(page, list), "as the question promises"
             found += [entry for entry in page if isinstance(entry, LeaseInfo)]
             if len(page) < PAGE_MAX:

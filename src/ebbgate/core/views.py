@@ -1,6 +1,7 @@
 """What people are shown of a book: limits, leases, and why somebody waits. Reads only; decides nothing."""
 
 import math
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from heapq import nsmallest
@@ -21,6 +22,8 @@ BLOCKERS_MAX: Final = 20
 
 NOBODY: Final = (-PRIORITY_MAX - 1, -1)
 """A place before everybody."""
+
+_PLACE: Final = re.compile(r"at:([01]):(-?\d{1,7}):(\d{1,18})", re.ASCII)
 
 L = TypeVar("L", bound="Lease | LeaseView")
 
@@ -106,15 +109,13 @@ def leases(
         limit_id: only those of this limit.
         state: only those in this state.
         holder: only those of this host or session, or with a label of this value.
-        after: only those that come after the lease of this id; one that nobody knows any more ends the list.
+        after: only those that come after the lease of this id, or after a place as `place_named` gives it; a
+            lease that nobody knows any more ends the list.
         count: so many at most.
     """
-    last = (-1, NOBODY)
-    if after:
-        lease = book.leases.get(after)
-        if lease is None:
-            return []
-        last = _place(lease)
+    last = _last(book, after) if after else (-1, NOBODY)
+    if last is None:
+        return []
     found: list[Lease] = []
     for rank, kind, among in ((0, "held", _held), (1, "waiting", _waiting)):
         left = None if count is None else count - len(found)
@@ -127,6 +128,19 @@ def leases(
             found.extend(islice(later, left))
     blockers: dict[Live, list[Lease]] = {}
     return [_shown(book, now_us, lease, blockers) for lease in found]
+
+
+def place_named(state: str, priority: int, arrival: int) -> str:
+    """Return the place of a held or waiting lease in a list: it can be gone on from when the lease is long gone."""
+    return f"at:1:{-priority}:{arrival}" if state == "waiting" else f"at:0:0:{arrival}"
+
+
+def _last(book: Book, after: str) -> tuple[int, Key] | None:
+    lease = book.leases.get(after)
+    if lease is not None:
+        return _place(lease)
+    found = _PLACE.fullmatch(after)
+    return (int(found[1]), (int(found[2]), int(found[3]))) if found else None
 
 
 def _place(lease: Lease) -> tuple[int, Key]:

@@ -3,7 +3,7 @@
 A question travels as it stands over the stream; REST makes it from an address. Reads only; decides nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -52,7 +52,7 @@ class ListLeases(msgspec.Struct, frozen=True, array_like=True, tag="leases"):
     limit: str | None = None  # name or id
     state: str | None = None  # None: held and waiting
     holder: str | None = None  # a host, a session, or the value of a label
-    after: str = ""  # the id of the last lease of the page before
+    after: str = ""  # `page_end` of the page before
     count: int = PAGE_MAX
 
 
@@ -116,6 +116,14 @@ def _status(book: Book, now_us: int) -> StatusInfo:
 
 def _waiting(book: Book) -> int:
     return sum(len(group.waiters) - len(group.gone) for group in book.queue.groups.values())
+
+
+def page_end(leases: Sequence[LeaseInfo]) -> str:
+    """Return what the next page of a list comes `after`; "" for the first."""
+    if not leases:
+        return ""
+    last = leases[-1]
+    return last.id if last.state == "ended" else views.place_named(last.state, last.priority, last.arrival)
 
 
 def _count(count: int) -> int:

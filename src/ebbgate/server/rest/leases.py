@@ -28,7 +28,7 @@ from ebbgate.server.rest.requests import (
     wait_seconds,
 )
 from ebbgate.wire.ids import new_id
-from ebbgate.wire.questions import ListLeases, ReadLease
+from ebbgate.wire.questions import ListLeases, ReadLease, page_end
 from ebbgate.wire.shapes import LeaseInfo
 from ebbgate.wire.showing import instant
 
@@ -90,7 +90,7 @@ class LeaseRoutes:
         if isinstance(page, Refused):
             return refusal(page)
         items = [entry for entry in page if isinstance(entry, LeaseInfo)] if isinstance(page, list) else []
-        return json_answer(200, LeasePage(items, items[-1].id if len(items) == size else None))
+        return json_answer(200, LeasePage(items, page_end(items) if len(items) == size else None))
 
     async def read(self, request: Asked) -> ASGIApp:
         """Return a lease; the caller's own waiter is asked for again, and a grant to it is fetched."""
