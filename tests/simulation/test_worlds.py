@@ -112,7 +112,7 @@ def test_a_tenant_that_is_held_for_an_hour_does_not_keep_others_from_a_shared_li
         long_holds=0.0, hour_holds=0.003, faults_every_us=10**15, lost_request=0.0, lost_answer=0.0, crash=0.0,
         clock_steps=False, loses_tail=False,
     )  # fmt: skip
-    result = Run(3, held).run(8_000)
+    result = Run(21, held).run(8_000)
     assert not result.failures, result.failures
     asked = {e.lease: e for e in result.history if isinstance(e, h.Asked)}
     granted = {e.lease: e.when_us for e in result.history if isinstance(e, h.Granted)}

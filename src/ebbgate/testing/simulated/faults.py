@@ -278,7 +278,7 @@ class Faults:
         far = kernel.between(SECOND + SECOND // 10, 200 * SECOND) if kernel.happens(0.5) else 0
         by_us = far or kernel.between(1_000, SECOND // 5)
         by_us = by_us if forward else -by_us
-        if kernel.happens(0.1):
+        if kernel.happens(0.3):
             by_us = HOUR_US
             access.count("clock an hour ahead")
         access.step_us += by_us
