@@ -201,7 +201,9 @@ class Desk:
         unanswered = [asked for asked in self.unanswered.values() if not self._is_about_a_waiter(asked)]
         self.unanswered.clear()
         self.out.clear()
-        self._ask_again(len(self.queued), now_us)  # first: they came first
+        # First, for they came first, and in their order, should the store have forgotten them.
+        self.queued = dict(sorted(self.queued.items(), key=lambda entry: entry[1][1].number))
+        self._ask_again(len(self.queued), now_us)
         for asked in unanswered:
             self.ask(asked)
 
@@ -212,9 +214,8 @@ class Desk:
     def _ask_again(self, count: int, now_us: int) -> None:
         self._asked_again_us = now_us
         for lease_id in list(self.queued)[:count]:
-            entry = self.queued[lease_id] = self.queued.pop(
-                lease_id
-            )  # to the end of the line of who asks next
+            entry = self.queued.pop(lease_id)
+            self.queued[lease_id] = entry  # to the end of the line of who asks next
             item = entry[1]
             self.ask(AskedAgain(again(self.number(), item)))
 
