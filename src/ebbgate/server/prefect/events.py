@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from ebbgate.server.front import Receive, Scope, Send
+from ebbgate.server.socket import EXTENSION, StreamSocket
 
 SUBPROTOCOL: Final = "prefect"
 _UNAUTHORIZED: Final = 4001
@@ -33,8 +34,23 @@ async def swallow(scope: Scope, receive: Receive, send: Send) -> None:
             )
             return
         await send({"type": "websocket.send", "text": _WELCOME})
+    socket = scope.get("extensions", {}).get(EXTENSION)
+    if isinstance(socket, StreamSocket):
+        socket.receiver = _Sink()  # whole bursts at once, and not one message a turn of the loop
     while (await receive())["type"] != "websocket.disconnect":
         pass
+
+
+class _Sink:
+    """Takes events in and keeps nothing of them."""
+
+    is_behind = False
+
+    def received(self, data: bytes) -> None:
+        """Throw an event away."""
+
+    def relieved(self) -> None:
+        """Take no notice: nothing is written."""
 
 
 def _is_greeting(text: str | bytes) -> bool:
