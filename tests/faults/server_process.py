@@ -12,7 +12,7 @@ from typing import Self
 
 import msgspec
 
-from tests.client.remote.support import free_port
+from tests.client.remote.support import free_port, pass_time
 
 START_SECONDS = 60.0
 END_SECONDS = 30.0
@@ -70,7 +70,7 @@ class ServerProcess:
                 if entry["message"] == "ready":
                     ready = datetime.fromisoformat(str(entry["time"])).timestamp()
                     return (time.monotonic_ns() - round((time.time() - ready) * 1e9)) // 1_000
-            time.sleep(0.005)
+            pass_time(0.005)
         raise AssertionError(f"the server did not start: {self._log(self.lives).read_text()}")
 
     def entries(self, life: int) -> list[dict[str, object]]:

@@ -7,7 +7,6 @@ The file lies in the folder above the store's; it is looked at when the process 
 
 import sys
 import threading
-import time
 from pathlib import Path
 
 from ebbgate.cli.main import main
@@ -33,7 +32,7 @@ def shift(store_path: Path) -> None:
 
     def watch() -> None:
         while True:
-            time.sleep(LOOK_SECONDS)
+            threading.Event().wait(LOOK_SECONDS)
             look()
 
     look()

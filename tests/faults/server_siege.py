@@ -7,8 +7,6 @@ import signal
 import socket
 import threading
 import time
-from bisect import bisect_left
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,10 +17,11 @@ import msgspec
 from ebbgate import Client
 from ebbgate.testing import history as h
 from ebbgate.testing.recorder import clock_us
-from tests.client.remote.support import wait_until
+from tests.client.remote.support import pass_time, wait_until
 from tests.faults.server_process import ServerProcess
 from tests.faults.server_proxy import Network, Proxy
-from tests.faults.server_worker import KEPT, PULSE, Habits
+from tests.faults.server_report import Report, Trouble, measure_backs
+from tests.faults.server_worker import KEPT, Habits
 from tests.faults.siege import SECOND, Child
 
 SERVER = "server"
@@ -39,52 +38,7 @@ STOPS_US = (
     2_500_000,
 )  # longer than the shortest lease, shorter than the grace
 SILENT_SECONDS = (0.1, 0.3, 1.0, 1.5)
-SETTLED_US = 50_000  # so long after a kill of the server its last answers may still arrive
 LEFT_SECONDS = 60.0
-
-
-@dataclass(slots=True)
-class Trouble:
-    """A time in which the server did not serve."""
-
-    what: str
-    from_us: int
-    ready_us: int
-
-
-@dataclass(slots=True)
-class Report:
-    """What happened."""
-
-    seed: int = 0
-    events: list[h.AnyEvent] = field(default_factory=list)
-    seconds: float = 0.0
-    troubles: list[Trouble] = field(default_factory=list)
-    done: Counter[str] = field(default_factory=Counter)  # faults, by their kind
-    back_us: dict[str, list[int]] = field(default_factory=lambda: {"direct": [], "proxied": []})
-    never_back: list[str] = field(default_factory=list)
-    drained_us: list[int] = field(default_factory=list)
-
-    def backs(self) -> list[int]:
-        """Return how long after the server was ready each client was served, the soonest first."""
-        return sorted(self.back_us["direct"] + self.back_us["proxied"])
-
-    def __str__(self) -> str:
-        kinds = Counter(type(event).__name__ for event in self.events)
-        refused = Counter(event.why for event in self.events if isinstance(event, h.NotGranted))
-        lost = Counter(event.why for event in self.events if isinstance(event, h.LossNoticed))
-        downs = sorted((trouble.ready_us - trouble.from_us) / 1000 for trouble in self.troubles)
-        down = f", server away for {downs[0]:.0f}-{downs[-1]:.0f} ms" if downs else ""
-        backs = "; ".join(
-            f"back ({kind}) {quantiles(found)}" for kind, found in self.back_us.items() if found
-        )
-        drained = f"; drained in {quantiles(self.drained_us)}" if self.drained_us else ""
-        return (
-            f"seed {self.seed}: {self.seconds:.0f} s, {len(self.events)} events, {kinds['Granted']} grants "
-            f"({kinds['Granted'] / max(self.seconds, 1):.0f}/s), {kinds['Renewed']} renewals, "
-            f"{kinds['Queued']} waited; {dict(self.done)}{down}; {kinds['ChangeDone']} changes, "
-            f"{kinds['RevokeCalled']} revoked; not granted: {dict(refused)}; lost: {dict(lost)}; {backs}{drained}"
-        )
 
 
 def is_served(child: Child) -> bool:
@@ -95,14 +49,6 @@ def is_served(child: Child) -> bool:
         return False
     kept = {event.lease for event in history if isinstance(event, h.Asked) and KEPT in event.slots}
     return any(isinstance(event, h.Granted) and event.lease in kept for event in history)
-
-
-def quantiles(found: Sequence[int]) -> str:
-    """Return a distribution of microseconds in one line."""
-    ordered = sorted(found)
-    last = len(ordered) - 1
-    p50, p99 = (ordered[round(last * share)] / 1000 for share in (0.5, 0.99))
-    return f"n={len(ordered)} p50 {p50:.0f} ms p99 {p99:.0f} ms max {ordered[-1] / 1000:.0f} ms"
 
 
 @dataclass(slots=True)
@@ -221,7 +167,7 @@ class ServerSiege:
         """Kill it and start it again, after so long."""
         with self.without_server("killed"):
             self.server.kill()
-            time.sleep(away_seconds)
+            pass_time(away_seconds)
             ready_us = self.server.start()
         self.report.troubles[-1].ready_us = ready_us
 
@@ -238,7 +184,7 @@ class ServerSiege:
         """Stop it for so long."""
         with self.without_server("stopped"):
             self.server.stop()
-            time.sleep(seconds)
+            pass_time(seconds)
             self.server.go_on()
 
     # --- what is done to the clients
@@ -389,7 +335,8 @@ class ServerSiege:
         self.server.end()
         self._see_that_nothing_is_left()
         self.report.events = h.merged(h.read(path) for path in self.folder.glob("*.jsonl"))
-        self._measure()
+        proxied = {place.number for place in self.places if place.proxy is not None}
+        measure_backs(self.report, self.cuts, proxied)
         return self.report
 
     def _see_that_nothing_is_held(self) -> None:
@@ -399,7 +346,7 @@ class ServerSiege:
             while client.list_leases(state="held") or client.list_waiters():
                 if time.monotonic() > until:
                     break
-                time.sleep(0.2)
+                pass_time(0.2)
             held = {
                 lease.id: {slots.name: slots.slots for slots in lease.limits}
                 for lease in client.list_leases(state="held")
@@ -409,7 +356,7 @@ class ServerSiege:
             for limit in client.list_limits():
                 assert (limit.held_slots, limit.waiting) == (0, 0), limit
             while client.status().sessions > 1 and time.monotonic() < until:
-                time.sleep(0.2)
+                pass_time(0.2)
             assert client.status().sessions <= 1, "a dead process is remembered"
 
     def _see_that_nothing_is_left(self) -> None:
@@ -425,57 +372,6 @@ class ServerSiege:
             "limits.db-checkpoint",
         }
         assert left <= allowed, left - allowed
-
-    def _measure(self) -> None:
-        """Find out how soon after the server was ready each client was served again."""
-        served: dict[str, list[int]] = defaultdict(list)
-        pulses = {
-            event.lease for event in self.report.events if isinstance(event, h.Asked) and PULSE in event.slots
-        }
-        began: dict[str, int] = {}
-        hindered: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        open_: dict[tuple[str, str], int] = {}
-        for event in self.report.events:
-            match event:
-                case h.Granted() if event.lease in pulses:
-                    served[event.client].append(event.when_us)
-                case h.Started():
-                    began[event.client] = event.when_us
-                case h.Killed():
-                    hindered[event.client].append((event.when_us, 1 << 62))
-                case h.Stopped():
-                    open_[event.client, ""] = event.when_us
-                case h.TroubleBegan(what=what):
-                    open_[event.client, what] = event.when_us
-                case h.Continued():
-                    hindered[event.client].append((open_.pop((event.client, "")), event.when_us))
-                case h.TroubleEnded(what=what):
-                    hindered[event.client].append((open_.pop((event.client, what)), event.when_us))
-                case _:
-                    pass
-        for client, when_us in self.cuts:
-            hindered[client].append((when_us, when_us))
-        proxied = {place.number for place in self.places if place.proxy is not None}
-        troubles = [trouble for trouble in self.report.troubles if trouble.what != "stopped"]
-        for place, trouble in enumerate(troubles):
-            next_us = (
-                troubles[place + 1].from_us if place + 1 < len(troubles) else self.report.events[-1].when_us
-            )
-            for client, instants in served.items():
-                if began[client] >= trouble.from_us - SECOND or not instants[0] < trouble.from_us:
-                    continue  # it began just then
-                found = bisect_left(instants, trouble.from_us + SETTLED_US)
-                back_us = instants[found] if found < len(instants) else next_us + 1
-                if any(
-                    from_us <= back_us and to_us >= trouble.from_us for from_us, to_us in hindered[client]
-                ):
-                    continue
-                if back_us > next_us:
-                    if next_us - trouble.ready_us > 2 * SECOND:
-                        self.report.never_back.append(f"{client} at {trouble}")
-                    continue
-                kind = "proxied" if int(client[1:].partition(".")[0]) in proxied else "direct"
-                self.report.back_us[kind].append(max(back_us - trouble.ready_us, 0))
 
     def end(self) -> None:
         """Leave no process behind, whatever happened."""

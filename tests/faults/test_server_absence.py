@@ -1,7 +1,6 @@
 """The server is away for twice a lease, its clock runs ahead, it drains, its file changes hands: nobody pays for it."""
 
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,11 @@ from ebbgate import Client
 from ebbgate.neighbours.owner import socket_path
 from ebbgate.testing import history as h
 from ebbgate.testing.recorder import clock_us
+from tests.client.remote.support import pass_time
 from tests.faults.server_process import ServerProcess
+from tests.faults.server_report import Report, quantiles
 from tests.faults.server_shifted import ahead_file
-from tests.faults.server_siege import Report, ServerSiege, quantiles, siege_of_server
+from tests.faults.server_siege import ServerSiege, siege_of_server
 from tests.faults.server_worker import KEPT, PULSE, Habits
 from tests.faults.siege import SECOND
 from tests.faults.test_server_siege import SECONDS, judge, seed_of
@@ -34,7 +35,7 @@ HOUR_US = 3_600 * SECOND
 
 def load(seconds: float) -> None:
     """Let the clients work for a while."""
-    time.sleep(seconds)
+    pass_time(seconds)
 
 
 def see_that_nobody_was_expired(laid: ServerSiege) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ebbgate import Client
-from tests.client.remote.support import wait_until
+from tests.client.remote.support import pass_time, wait_until
 from tests.faults.server_process import ROOT, ServerProcess
 from tests.faults.server_proxy import How, Network, Proxy
 
@@ -83,8 +83,8 @@ def test_who_is_cut_off_again_and_again_comes_back_and_loses_nothing(folder: Pat
                 for proxy in proxies:
                     network.within(partial(cut_all, proxy, how))
                 wait_until(lambda: all(proxy.wires for proxy in proxies))
-                time.sleep(0.25)  # part of a lease, so that it is renewed between
-            time.sleep(GRACE_SECONDS + 0.5)
+                pass_time(0.25)  # part of a lease, so that it is renewed between
+            pass_time(GRACE_SECONDS + 0.5)
             assert [(seen.id, seen.arrival) for seen in direct.list_leases("db")] == before
             assert not lease.lost
             assert not got_in.is_set()

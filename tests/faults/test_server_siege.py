@@ -9,7 +9,9 @@ import pytest
 
 from ebbgate.testing import history as h
 from ebbgate.testing.checker import check
-from tests.faults.server_siege import Report, siege_of_server
+from tests.client.remote.support import pass_time
+from tests.faults.server_report import Report
+from tests.faults.server_siege import siege_of_server
 from tests.faults.siege import SECOND
 from tests.faults.test_processes import with_less_room
 
@@ -61,7 +63,7 @@ def test_no_promise_is_broken_when_the_server_is_killed_every_few_seconds(folder
         until = time.monotonic() + SECONDS
         laid.harass()
         while time.monotonic() < until:
-            time.sleep(laid.chance.uniform(1.5, 2.5 if SECONDS < 30 else 4.0))
+            pass_time(laid.chance.uniform(1.5, 2.5 if SECONDS < 30 else 4.0))
             if laid.chance.random() < 0.75:
                 laid.kill_server(laid.chance.choice([0.0, 0.0, 0.5, 1.5]))
             elif laid.chance.random() < 0.5:
