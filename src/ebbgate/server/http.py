@@ -1,13 +1,20 @@
 """The HTTP side of a connection: uvicorn's protocol, with bounds on how much and how slowly may be sent.
 
+An answer that is there as a whole, as nearly all are, is written as a whole, and no header is looked at twice.
+
 Known limit: one read may bring more than `HEAD_BYTES_MAX`, up to what the loop reads at once (256 KiB).
 """
 
 import asyncio
-from typing import Final
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
 
 HEAD_BYTES_MAX: Final = 65_536
 REQUEST_SECONDS: Final = 30.0
@@ -16,6 +23,83 @@ REQUEST_SECONDS: Final = 30.0
 _FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 5\r\nconnection: close\r\n\r\n"
 )
+
+
+Header = tuple[bytes, bytes]
+
+_LENGTH: Final = b"content-length"
+_LINES_MAX: Final = 1_000
+_PLAIN: Final = re.compile(rb"[a-z-]+:[\t\x20-\x7e]*")
+_SPECIAL: Final = frozenset({b"connection", b"transfer-encoding"})  # uvicorn acts on them
+_lines: Final[dict[Header, bytes]] = {}
+
+
+def head_of(status: int, headers: Iterable[Header]) -> tuple[bytes, int] | None:
+    """Return the head of an answer and the length of its body; None: it takes a closer look."""
+    parts = [STATUS_LINE[status]]
+    length = 0 if status == 204 else -1
+    for header in headers:
+        line = _lines.get(header)
+        if line is None:
+            line = _line_of(header)
+            if not line:
+                return None
+        parts.append(line)
+        if header[0] == _LENGTH:
+            length = int(header[1])
+    if length < 0:
+        return None
+    parts.append(b"\r\n")
+    return b"".join(parts), length
+
+
+def _line_of(header: Header) -> bytes:
+    """Return a header as it is written, b"" if it is an unusual one; it is known from then on."""
+    name, value = header
+    line = b"%b: %b" % header
+    if name in _SPECIAL or not _PLAIN.fullmatch(line) or (name == _LENGTH and not value.isdigit()):
+        return b""
+    if len(_lines) >= _LINES_MAX:
+        _lines.clear()  # of old times and lengths, mostly
+    line = _lines[header] = line + b"\r\n"
+    return line
+
+
+class Cycle(RequestResponseCycle):
+    """One request and its answer, of which the head waits for the body if all of that comes at once."""
+
+    _begun: "ASGISendEvent | None" = None
+    _head = b""
+    _length = 0
+
+    async def send(self, message: "ASGISendEvent") -> None:
+        """Send a part of the answer."""
+        begun = self._begun
+        if begun is not None:
+            self._begun = None
+            if self._ends(message):
+                return
+            await super().send(begun)
+        elif message["type"] == "http.response.start" and not self.response_started:
+            head = head_of(message["status"], [*self.default_headers, *message.get("headers", ())])
+            if head is not None and self.scope["method"] != "HEAD":
+                self._begun, (self._head, self._length) = message, head
+                return
+        await super().send(message)
+
+    def _ends(self, message: "ASGISendEvent") -> bool:
+        """Write head and body, if this is all of it and nothing is in the way; tell whether they were written."""
+        if message["type"] != "http.response.body" or message.get("more_body") or not self.keep_alive:
+            return False
+        body = message.get("body", b"")
+        if len(body) != self._length or self.disconnected or self.flow.write_paused:
+            return False
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.transport.write(self._head + body)
+        self.message_event.set()
+        self.on_response()
+        return True
 
 
 class HttpConfig(Config):
@@ -69,7 +153,10 @@ class HttpSocket(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Note that its head is here."""
         self._is_head, self._head_bytes = False, 0
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            self.cycle.__class__ = Cycle  # uvicorn names its own; it is not run before this returns
 
     def on_message_complete(self) -> None:
         """Note that all of it is here."""

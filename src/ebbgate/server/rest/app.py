@@ -1,7 +1,7 @@
 """The REST routes as one ASGI application.
 
-The framework routes and catches; bodies are read and answers written by msgspec alone, since with the
-framework's own signatures and responses every request would cost twice as much.
+The framework routes and catches, but for what is asked most (`direct`); bodies are read and answers written by
+msgspec alone, since with the framework's own signatures and responses every request would cost twice as much.
 """
 
 from typing import Final
@@ -11,23 +11,21 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from ebbgate.errors import EbbgateError
 from ebbgate.server.decider import Decider
 from ebbgate.server.hearing import Hearing
 from ebbgate.server.rest import operations
 from ebbgate.server.rest.answers import Answer, json_answer
 from ebbgate.server.rest.describing import Asked, options_route, route
+from ebbgate.server.rest.direct import LEASES, RENEW, SPENDS, Direct
 from ebbgate.server.rest.events import EventRoutes
 from ebbgate.server.rest.health import HealthRoutes
 from ebbgate.server.rest.leases import LeaseRoutes
 from ebbgate.server.rest.limits import LimitRoutes
 from ebbgate.server.rest.openapi import document
-from ebbgate.server.rest.problems import tell_defect, tell_error, tell_http_error, tell_nobody
-from ebbgate.server.rest.requests import Gone
+from ebbgate.server.rest.problems import tell, tell_http_error
 
 LIMITS: Final = "/v1/limits"
 LIMIT: Final = "/v1/limits/{name_or_id:str}"
-LEASES: Final = "/v1/leases"
 LEASE: Final = "/v1/leases/{id:str}"
 
 
@@ -48,7 +46,8 @@ def rest_app(decider: Decider, hearing: Hearing) -> ASGIApp:
             described.append(json_answer(200, document(app.routes, decider.book.settings)))
         return described[0]
 
-    routes = [*_routes(decider, hearing), route("GET", "/openapi.json", openapi, operations.OPENAPI)]
+    leases = LeaseRoutes(decider, hearing)
+    routes = [*_routes(decider, hearing, leases), route("GET", "/openapi.json", openapi, operations.OPENAPI)]
     by_path: dict[str, list[HTTPRouteHandler]] = {}
     for handler in routes:
         by_path.setdefault(min(handler.paths), []).append(handler)
@@ -58,18 +57,15 @@ def rest_app(decider: Decider, hearing: Hearing) -> ASGIApp:
         openapi_config=None,
         logging_config=None,
         exception_handlers={
-            EbbgateError: tell_error,
             HTTPException: tell_http_error,
-            Gone: tell_nobody,
-            Exception: tell_defect,
+            Exception: tell,
         },
     )
-    return app
+    return Direct(app, leases)
 
 
-def _routes(decider: Decider, hearing: Hearing) -> list[HTTPRouteHandler]:
+def _routes(decider: Decider, hearing: Hearing, leases: LeaseRoutes) -> list[HTTPRouteHandler]:
     limits = LimitRoutes(decider)
-    leases = LeaseRoutes(decider, hearing)
     health = HealthRoutes(decider, hearing)
     return [
         route("GET", LIMITS, limits.list, operations.LIST_LIMITS),
@@ -80,11 +76,11 @@ def _routes(decider: Decider, hearing: Hearing) -> list[HTTPRouteHandler]:
         route("DELETE", LIMIT, limits.delete, operations.DELETE_LIMIT),
         route("POST", LEASES, leases.acquire, operations.ACQUIRE),
         route("GET", LEASES, leases.list, operations.LIST_LEASES),
-        route("POST", f"{LEASES}/renew", leases.renew, operations.RENEW),
+        route("POST", RENEW, leases.renew, operations.RENEW),
         route("GET", LEASE, leases.read, operations.READ_LEASE),
         route("DELETE", LEASE, leases.release, operations.RELEASE),
         route("POST", f"{LEASE}/revoke", leases.revoke, operations.REVOKE),
-        route("POST", "/v1/spends", leases.spend, operations.SPEND),
+        route("POST", SPENDS, leases.spend, operations.SPEND),
         route("GET", "/v1/events", EventRoutes(decider, hearing).events, operations.EVENTS),
         route("GET", "/livez", health.livez, operations.LIVEZ),
         route("GET", "/readyz", health.readyz, operations.READYZ),

@@ -111,10 +111,23 @@ def _answer(code: str, detail: str, arguments: dict[str, Any], headers: tuple[He
 # --- what is raised
 
 
-def tell_error(request: Asked, error: EbbgateError) -> Response[bytes]:
-    """Answer a request that failed with an error of ours."""
-    del request
-    return _response(problem(error))
+class Gone(Exception):  # noqa: N818 - not an error: nobody is there any more
+    """The client left before its request was whole."""
+
+
+def answer_of(request: Asked, error: Exception) -> Answer:
+    """Return the answer to a request on which something of ours failed; of a defect the log tells more."""
+    if isinstance(error, EbbgateError):
+        return problem(error)
+    if isinstance(error, Gone):
+        return Answer(400)  # to nobody
+    _log.error("a request failed: %s %s", request.scope["method"], request.scope["path"], exc_info=error)
+    return refusal(Refused(InternalError.code, {"message": ""}))
+
+
+def tell(request: Asked, error: Exception) -> Response[bytes]:
+    """Give that answer by the framework."""
+    return _response(answer_of(request, error))
 
 
 def tell_http_error(request: Asked, error: HTTPException) -> Response[bytes]:
@@ -135,20 +148,8 @@ def tell_http_error(request: Asked, error: HTTPException) -> Response[bytes]:
         case status if 400 <= status < 500:
             answer = _answer("malformed", error.detail, {})
         case _:
-            return tell_defect(request, error)
+            return tell(request, error)
     return _response(answer)
-
-
-def tell_defect(request: Asked, error: Exception) -> Response[bytes]:
-    """Answer a request on which the server failed; what happened stands in the log alone."""
-    _log.error("a request failed: %s %s", request.scope["method"], request.scope["path"], exc_info=error)
-    return _response(refusal(Refused(InternalError.code, {"message": ""})))
-
-
-def tell_nobody(request: Asked, error: Exception) -> Response[bytes]:
-    """Answer nobody: the client has left."""
-    del request, error
-    return Response(b"", status_code=400)
 
 
 def _response(answer: Answer) -> Response[bytes]:

@@ -18,7 +18,14 @@ from ebbgate.core.model import SECOND, Slots
 from ebbgate.errors import InvalidRequest
 from ebbgate.server.options import BODY_BYTES_MAX
 from ebbgate.server.rest.describing import Asked
-from ebbgate.server.rest.problems import Malformed, TooLarge, UnsupportedMediaType, unknown_name, unreadable
+from ebbgate.server.rest.problems import (
+    Gone,
+    Malformed,
+    TooLarge,
+    UnsupportedMediaType,
+    unknown_name,
+    unreadable,
+)
 from ebbgate.wire.questions import PAGE_MAX
 
 WAIT_MAX_SECONDS: Final = 60.0
@@ -145,10 +152,6 @@ class ChangeBody(_Body, frozen=True):
 
 
 B = TypeVar("B", bound=_Body)
-
-
-class Gone(Exception):  # noqa: N818 - not an error: nobody is there any more
-    """The client left before its request was whole."""
 
 
 async def body_of(request: Asked) -> bytes:
