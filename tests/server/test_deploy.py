@@ -51,7 +51,8 @@ def compose() -> dict[str, Any]:
 def test_what_is_set_anywhere_is_read_by_a_server() -> None:
     named = {
         variable
-        for path in DEPLOY.iterdir()
+        for path in DEPLOY.rglob("*")
+        if path.is_file()
         for variable in re.findall(r"\bEBBGATE_[A-Z_]+[A-Z]\b", path.read_text().replace("EBBGATE_NAME", ""))
     }
     assert named
