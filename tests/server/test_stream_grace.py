@@ -58,6 +58,32 @@ def test_a_clock_that_runs_ahead_expires_nothing_before_everybody_could_renew(
         waiter.receive(1.0)  # longer than the grace
 
 
+def test_a_clock_that_runs_ahead_while_a_decision_begins_expires_nothing_either(
+    serve: Serve, talk: Talk
+) -> None:
+    server = serve(recovery_grace_seconds=0.8)
+    holder, other = talk(server.port, "holder"), talk(server.port, "other")
+    holder.limit()
+    lease = holder.held().id
+
+    def run_ahead_at_the_next_decision(core: Core) -> None:
+        store, clock, try_lock = core.decider.store, core.decider.store.clock, core.decider.store.try_lock
+
+        def locked() -> bool:
+            store.clock = lambda: clock() + 3600 * SECOND  # type: ignore[method-assign]
+            store.try_lock = try_lock  # type: ignore[method-assign]
+            return try_lock()
+
+        store.try_lock = locked  # type: ignore[method-assign]
+
+    server.within(run_ahead_at_the_next_decision)
+    assert isinstance(other.acquire(), WaitingItem)
+    holder.push(HurryItem)
+    assert isinstance(holder.renew(lease), HeldItem)
+    with pytest.raises(TimeoutError):
+        other.receive(1.0)  # longer than the grace
+
+
 def test_a_lease_that_nobody_renews_expires_when_its_countdown_ends(serve: Serve, talk: Talk) -> None:
     server = serve()
     holder, waiter = talk(server.port, "holder"), talk(server.port, "waiter")

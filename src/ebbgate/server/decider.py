@@ -240,7 +240,7 @@ class Decider:
         commands: list[Command] = []
         for asked, _ in jobs:
             commands.extend(asked)
-        now_us = self.store.clock()
+        now_us = self._watch()  # by this very instant it is judged what is due
         patience_us = PATIENCE_US if self._failed is None else TURN_US
         if not self.book.is_tick_due(now_us):
             return drive(self.engine.carry_out(commands), self.store, patience_us=patience_us)
@@ -334,8 +334,8 @@ class Decider:
         if not self._planned:  # one turn later, so that what has arrived is read before anything expires
             self._plan()
 
-    def _watch(self) -> None:
-        """Notice a stall of this process, and a store's clock that ran ahead of its own."""
+    def _watch(self) -> int:
+        """Notice a stall of this process, and a store's clock that ran ahead of its own; return the store's time."""
         monotonic_us = time.monotonic_ns() // 1000
         now_us = self.store.clock()
         ahead_us = now_us - monotonic_us
@@ -347,8 +347,8 @@ class Decider:
             self.grace.begin(now_us)
             for audience in self.audiences:
                 audience.hurry()
-        self._ran_us = monotonic_us
-        self._ahead_us = ahead_us
+        self._ran_us, self._ahead_us = monotonic_us, ahead_us
+        return now_us
 
     def _beat(self) -> None:
         assert self._loop is not None, "started"

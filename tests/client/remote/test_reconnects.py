@@ -11,6 +11,8 @@ import pytest
 from ebbgate import Client, errors
 from ebbgate.client.connect import close_gate
 from ebbgate.client.remote.gate import RemoteGate
+from ebbgate.core.commands import Renew
+from ebbgate.core.model import SECOND
 from tests.client.remote.conftest import Serve
 from tests.client.remote.support import Served, pass_time, wait_until
 from tests.serving import served
@@ -170,6 +172,25 @@ def test_a_lease_that_cannot_be_renewed_is_lost_by_the_clients_own_clock(serve: 
         wait_until(lambda: lease.lost, 3)
         server.go_on()
         assert lease.lost
+
+
+def test_a_renewal_without_answer_keeps_nobody_from_hearing_of_a_loss(serve: Serve) -> None:
+    """Not even of one that began in the moment in which the lease was lost."""
+    server = serve("--recovery-grace", "30")
+    client = Client(server.url)
+    client.create_limit("db", 1)
+    gate = client.gate
+    assert isinstance(gate, RemoteGate)
+    with client.concurrency("db", lease_duration=1.0, suppress_warnings=True) as lease:
+        wait_until(lambda: gate.renewals._connection is not None)
+        gate.renewer.stop()  # this test is the renewer
+        server.stop()
+        wait_until(lambda: gate.clock() > lease.deadline_us)
+        begun = time.monotonic()
+        with pytest.raises(errors.ServerUnavailable):
+            gate.renewals.call([Renew(lease.id, lease.session, gate.threads.epoch, SECOND)])
+        assert time.monotonic() - begun < 2.0
+        server.go_on()
 
 
 def test_a_holder_keeps_its_lease_over_a_restart_longer_than_its_duration(serve: Serve) -> None:

@@ -142,9 +142,9 @@ class RenewalLine:
 
     def _carry_out(self, items: list[Up]) -> None:
         now_us = self.clock()
-        # Whoever loses its lease meanwhile is to hear of it in time.
+        # Whoever loses its lease meanwhile, or has just lost it, is to hear of it before anything is waited for.
         ends = [lease.deadline_us for lease in list(self.holding.values()) if not (lease.why or lease.ended)]
-        until_us = min([now_us + ANSWER_US, *(end for end in ends if end > now_us)])
+        until_us = min([now_us + ANSWER_US, *ends])
         connection = self._connection
         if connection is None:
             self._connector.start()
