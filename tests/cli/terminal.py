@@ -26,6 +26,7 @@ class Terminal:
         kept = {name: value for name, value in real.environment.items() if name != "NO_COLOR"}
         self.master, slave = pty.openpty()
         ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.before = termios.tcgetattr(slave)  # how it is set up, as long as nobody changes it
         self.process = subprocess.Popen(
             [COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             env={**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},

@@ -11,8 +11,11 @@ from ebbgate.cli.helptext import PAGE
 from ebbgate.cli.main import application
 from tests.cli.support import Cli, Real
 
-COMMANDS = ["limit", "lease", "run", "serve", "demo", "doctor", "import", "completion"]
-VERBS = [f"limit {verb}" for verb in ("create", "ls", "inspect", "update", "enable", "disable", "delete")]
+COMMANDS = ["limit", "lease", "run", "top", "serve", "demo", "doctor", "import", "completion"]
+VERBS = [
+    f"limit {verb}"
+    for verb in ("create", "ls", "inspect", "update", "enable", "disable", "cool-down", "delete")
+]
 VERBS += [f"lease {verb}" for verb in ("ls", "inspect", "revoke")]
 
 
@@ -30,12 +33,12 @@ def test_the_page_fits_a_terminal(cli: Cli) -> None:
     assert cli("-h").out == cli("help").out == PAGE
 
 
-@pytest.mark.parametrize("command", ["limit", "gcl", "lease", "run", "serve", "doctor", "completion", *VERBS])
+@pytest.mark.parametrize("command", ["gcl", *COMMANDS, *VERBS, "import prefect"])
 def test_every_command_explains_itself(cli: Cli, command: str) -> None:
     for shown in (cli(f"{command} --help"), cli(f"{command} -h")):
         assert (shown.code, shown.err) == (0, "")
         assert f"Usage: ebbgate {command}" in shown.out
-        assert ("--output" in shown.out) is (command not in {"limit", "gcl", "lease"})
+        assert ("--output" in shown.out) is (command not in {"limit", "gcl", "lease", "import"})
 
 
 def test_examples_stand_in_the_help(cli: Cli) -> None:

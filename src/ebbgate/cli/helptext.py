@@ -8,11 +8,13 @@ ebbgate: concurrency limits and rate limits that many processes share
 Usage: ebbgate COMMAND [ARGUMENTS]
 
 Limits
-  limit      create, ls, inspect, update, enable, disable, cool-down, delete (also: gcl)
+  limit      create, ls, inspect, update, enable, disable, cool-down, delete
+             (also: gcl)
   lease      ls, inspect, revoke: who holds slots, who waits, and why
 
 Use
   run        hold slots while a command runs
+  top        watch limits, holders and waiters live, and change them by keys
   demo       real processes contend; watch it work
 
 Operate

@@ -62,6 +62,15 @@ Examples:
 
   ebbgate import prefect --url http://localhost:4200/api --dry-run
 """
+_TOP_EXAMPLES: Final = """\
+Examples:
+
+  ebbgate top
+
+  ebbgate top database
+
+  ebbgate top --sort waiting --once
+"""
 _RUN_EXAMPLES: Final = """\
 Examples:
 
@@ -162,7 +171,10 @@ def application() -> "App":
         help_epilogue=_LIMIT_EXAMPLES,
     )
     for verb, what in _LIMIT:
-        limit.command(f"ebbgate.cli.limits:{verb}", name=("ls", "list") if verb == "ls" else verb, help=what)
+        function = verb.replace("-", "_")
+        limit.command(
+            f"ebbgate.cli.limits:{function}", name=("ls", "list") if verb == "ls" else verb, help=what
+        )
     lease = App(name="lease", help="Who holds slots, who waits for them, and taking a lease away.")
     for verb, what in _LEASE:
         lease.command(f"ebbgate.cli.leases:{verb}", name=("ls", "list") if verb == "ls" else verb, help=what)
@@ -170,6 +182,7 @@ def application() -> "App":
     app.command(lease)
     usage = "Usage: ebbgate run --limit NAME [OPTIONS] -- COMMAND [ARGUMENTS]"
     app.command("ebbgate.cli.run:run", name="run", usage=usage, help_epilogue=_RUN_EXAMPLES)
+    app.command("ebbgate.cli.top:top", name="top", help_epilogue=_TOP_EXAMPLES)
     app.command("ebbgate.cli.serve:serve", name="serve", help_epilogue=_SERVE_EXAMPLES)
     imports = App(name="import", help="Copy limits from elsewhere.")
     imports.command("ebbgate.cli.import_prefect:prefect", name="prefect", help_epilogue=_IMPORT_EXAMPLES)
