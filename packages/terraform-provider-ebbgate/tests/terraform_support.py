@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,14 +64,15 @@ class Workspace:
             for name, value in os.environ.items()
             if not name.startswith(("EBBGATE_", "TF_", "PYTHON", "XDG_", "VIRTUAL_ENV"))
         }
+        self.write(HEAD, "versions.tf")
         self.environment = {
             **kept, "HOME": str(home), "TF_CLI_CONFIG_FILE": str(config), "CHECKPOINT_DISABLE": "1",
             "TF_IN_AUTOMATION": "1", "EBBGATE_URL": url, "PATH": f"{bin_folder}{os.pathsep}{kept['PATH']}",
         }  # fmt: skip
 
-    def write(self, text: str, *, name: str = "main.tf") -> None:
+    def write(self, text: str, name: str = "main.tf") -> None:
         """Write a file of the configuration."""
-        (self.folder / name).write_text(HEAD + text if name == "main.tf" else text)
+        (self.folder / name).write_text(text)
 
     def started_like(self, template: "Workspace") -> None:
         """Take over what `terraform init` has done elsewhere."""
@@ -102,6 +105,8 @@ class Workspace:
             "plan", "-no-color", "-input=false", "-out=plan", "-detailed-exitcode", *arguments
         )
         assert done.code in {0, 2}, done
+        if not done.code:
+            return {}
         shown = json.loads(self.terraform("show", "-json", "plan").out)
         changes = {
             entry["address"]: Changes(
@@ -111,7 +116,7 @@ class Workspace:
             for entry in shown.get("resource_changes", [])
             if entry["change"]["actions"] != ["no-op"]
         }  # fmt: skip
-        assert bool(changes) is (done.code == 2) or "outputs" in done.said.lower(), done
+        assert changes or "outputs" in done.said.lower(), done
         return changes
 
     def state(self) -> dict[str, dict[str, Any]]:
@@ -150,6 +155,27 @@ class Limits:
             entry["name"] for entry in self.ask("GET", f"/v1/limits?prefix={prefix}&page_size=1000")["items"]
         ]
 
+    def get(self, name: str) -> dict[str, Any]:
+        """Return a limit that must be there."""
+        found = self.read(name)
+        assert found is not None, name
+        return found
+
+    @contextmanager
+    def holding(self, name: str) -> Iterator[str]:
+        """Hold a slot meanwhile."""
+        lease: str = self.ask("POST", "/v1/leases", limits=[{"name": name}], strict=True)["id"]
+        yield lease
+        self.ask("DELETE", f"/v1/leases/{lease}")
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def resource(name: str, *lines: str, label: str = "it") -> str:
+    """Return the configuration of one limit; `name` stands in its second line, what follows below."""
+    inner = "".join(f"  {line}\n" for line in lines)
+    return (
+        f'resource "ebbgate_limit" "{label}" {{\n  name = {json.dumps(name, ensure_ascii=False)}\n{inner}}}\n'
+    )

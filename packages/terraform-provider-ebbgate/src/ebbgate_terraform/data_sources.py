@@ -22,6 +22,8 @@ _FIELDS: Final[dict[str, tuple[TfType, str]]] = {
     "held_slots": (EXACT, "Slots that are held."),
     "spent_slots": (EXACT, "Spent slots that have not come back yet."),
     "waiting": (EXACT, "How many wait."),
+    "waiting_since": (String(), "When who waits longest asked, RFC 3339; null: nobody waits."),
+    "granted": (EXACT, "How many got in since the server began to count."),
     "created": (String(), "When it was created, RFC 3339."),
     "updated": (String(), "When it was last changed, RFC 3339."),
     "cool_down_until": (String(), "Nobody is let in before, RFC 3339; null: it does not cool down."),
