@@ -40,8 +40,14 @@ def judge(report: Report) -> None:
 
 
 def places_lost(events: list[h.AnyEvent]) -> list[str]:
-    """Return the leases that were told one place in the queue, and let in from another one."""
+    """Return the leases that were told one place in the queue, and let in from another one.
+
+    When the store's clock steps ahead, spends that clients have not heard of are forgotten before their time.
+    """
     told = {event.lease: event.arrival for event in events if isinstance(event, h.Queued)}
+    if any(isinstance(event, h.ClockStepped) for event in events):
+        spends = {event.lease for event in events if isinstance(event, h.Asked) and event.kind == "spend"}
+        told = {lease: arrival for lease, arrival in told.items() if lease not in spends}
     return [
         f"{event.lease} of {event.client} had number {told[event.lease]}, then {event.arrival}"
         for event in events
