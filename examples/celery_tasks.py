@@ -103,6 +103,8 @@ def main() -> int:
 @contextlib.contextmanager
 def workers(folder: Path) -> Iterator[None]:
     """Run Celery's workers."""
+    # Celery warns those who run it as root; here that is no error.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
     started = []
     for number in range(WORKERS):
         command = [
@@ -118,7 +120,9 @@ def workers(folder: Path) -> Iterator[None]:
         options = ["-c", str(PROCESSES), "--without-gossip", "--without-mingle", "--loglevel", "ERROR"]
         with (folder / f"worker{number}.log").open("wb") as log:
             started.append(
-                subprocess.Popen([*command, *options], cwd=Path(__file__).parent, stdout=log, stderr=log)
+                subprocess.Popen(
+                    [*command, *options], cwd=Path(__file__).parent, env=environment, stdout=log, stderr=log
+                )
             )
     try:
         yield

@@ -47,7 +47,7 @@ def main() -> int:
                 LocalCluster(
                     n_workers=WORKERS,
                     threads_per_worker=THREADS,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",
                     local_directory=folder,
                 ) as cluster,
                 Dask(cluster) as dask,

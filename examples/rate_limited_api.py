@@ -3,7 +3,7 @@
     python examples/rate_limited_api.py
 
 The API is a real HTTP server on this machine. It answers 429 (too many requests) to calls above 50 a second,
-however they are spread over its clients; a burst may be as large as what comes in 20 ms. With
+however they are spread over its clients; a burst may be as large as what comes in 60 ms. With
 `await rate_limit(...)` before each call nobody is refused, and the whole rate is used. Without it most are.
 """
 
@@ -23,12 +23,12 @@ from ebbgate.asyncio import rate_limit
 
 LIMIT = "example-api"
 RATE = 50.0  # requests a second, for all clients together
-BURST_SECONDS = 0.020
+BURST_SECONDS = 0.060
 PROCESSES = 2
 TASKS = 10  # in each process
 CALLS = 10  # by each task
 ALL_CALLS = PROCESSES * TASKS * CALLS
-ATTEMPTS = 4
+ATTEMPTS = 6
 
 
 class Api(ThreadingHTTPServer):
