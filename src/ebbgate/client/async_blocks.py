@@ -12,11 +12,12 @@ from ebbgate.client.client import Client, decorated
 from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, See, Wait, acquire
 from ebbgate.client.gate import Gate, LoopPlace
 from ebbgate.client.lease import Lease
+from ebbgate.client.observing import Seen, observers
 from ebbgate.client.terms import Terms
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Release
 from ebbgate.core.model import SECOND
-from ebbgate.errors import LeaseLost, ServerUnavailable, StoreUnavailable
+from ebbgate.errors import LeaseLost
 from ebbgate.wire.ids import new_id
 
 P = ParamSpec("P")
@@ -77,7 +78,7 @@ async def _opened(client: Callable[[], Client]) -> Gate:
 class AsyncBlock:
     """What `concurrency(...)` returns: an async context manager that gives a `Lease`, and a decorator."""
 
-    __slots__ = ("_client", "_gate", "_interrupted", "_lease", "_loop", "_place", "_task", "_terms")
+    __slots__ = ("_client", "_gate", "_interrupted", "_lease", "_loop", "_place", "_seen", "_task", "_terms")
 
     def __init__(self, client: Callable[[], Client], terms: Terms) -> None:
         """Not entered yet."""
@@ -86,6 +87,7 @@ class AsyncBlock:
         self._gate: Gate | None = None
         self._place: LoopPlace | None = None
         self._lease: Lease | None = None
+        self._seen: Seen | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[object] | None = None
         self._interrupted = False
@@ -98,28 +100,35 @@ class AsyncBlock:
         if not terms.slots:
             self._lease = blocks.unprotected(terms)
             return self._lease
+        self._seen = seen = Seen(terms) if observers else None
         try:
             gate = await _opened(self._client)
             started_us = gate.clock()
             place = gate.loop_place()
             held = await run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
-        except (StoreUnavailable, ServerUnavailable) as error:
-            if not terms.run_unprotected:
+        except BaseException as error:
+            if not blocks.may_run(error, terms, seen):
                 raise
-            blocks.warn_of_running_unprotected(terms, error)
-            self._lease = blocks.unprotected(terms)
-            return self._lease
-        on_loss = gate.renewer.keep_quiet if terms.quiet else gate.renewer.tell_loss
+            self._lease = lease = blocks.unprotected(terms)
+            if seen is not None:
+                seen.let_in(lease)
+            return lease
+        renewer = gate.renewer
+        on_loss: Callable[[Lease], None] = renewer.keep_quiet if terms.quiet else renewer.tell_loss
         if terms.raise_on_loss:
             self._loop = asyncio.get_running_loop()
             self._task = asyncio.current_task()
             on_loss = self._interrupt
+        if seen is not None:
+            on_loss = seen.losing(on_loss)
         self._gate, self._place = gate, place
         self._lease = lease = blocks.lease_of(gate, place, terms, held, started_us, on_loss)
         gate.renewer.hold(lease)
         blocks.push_own(gate.name, terms.slots)
         if held.unknown:
             blocks.warn_of_unknown(terms, held)
+        if seen is not None:
+            seen.let_in(lease)
         return lease
 
     def _interrupt(self, _lease: Lease) -> None:
@@ -139,6 +148,8 @@ class AsyncBlock:
         """Give the slots back; with `strict`, raise `LeaseLost` if they were lost meanwhile."""
         lease, gate, place, terms, task = self._lease, self._gate, self._place, self._terms, self._task
         assert lease is not None, "entered before"
+        if self._seen is not None:
+            self._seen.left(lease, error)
         self._task = None  # a loss noticed from now on does not cancel what follows the block
         if gate is None or place is None:
             return
@@ -166,14 +177,16 @@ async def spend(client: Callable[[], Client], terms: Terms) -> None:
     """Wait until slots of decaying limits are spent."""
     if not terms.slots:
         return
+    seen = Seen(terms) if observers else None
     try:
         gate = await _opened(client)
         place = gate.loop_place()
         held = await run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
-    except (StoreUnavailable, ServerUnavailable) as error:
-        if not terms.run_unprotected:
+    except BaseException as error:
+        if not blocks.may_run(error, terms, seen):
             raise
-        blocks.warn_of_running_unprotected(terms, error)
-        return
-    if held.unknown:
+        held = None  # it goes on without
+    if held is not None and held.unknown:
         blocks.warn_of_unknown(terms, held)
+    if seen is not None:
+        seen.let_in(None)

@@ -10,11 +10,12 @@ from ebbgate import settings
 from ebbgate.client.flows import Caller
 from ebbgate.client.gate import Gate, Place
 from ebbgate.client.lease import Lease
+from ebbgate.client.observing import Seen
 from ebbgate.client.progress import LogWatch
 from ebbgate.client.terms import Terms
 from ebbgate.core.commands import Held
 from ebbgate.core.model import SECOND, Slots
-from ebbgate.errors import EbbgateError, UnknownLimitWarning
+from ebbgate.errors import ServerUnavailable, StoreUnavailable, UnknownLimitWarning
 
 _log: Final = logging.getLogger("ebbgate")
 _log.addHandler(logging.NullHandler())
@@ -119,9 +120,14 @@ def warn_of_unknown(terms: Terms, held: Held) -> None:
         warnings.warn(message, UnknownLimitWarning, stacklevel=4)
 
 
-def warn_of_running_unprotected(terms: Terms, error: EbbgateError) -> None:
-    """Warn that a block runs although the truth cannot be reached."""
+def may_run(error: BaseException, terms: Terms, seen: Seen | None) -> bool:
+    """Tell whether a caller that was kept out by `error` goes on all the same; say so."""
+    if not (terms.run_unprotected and isinstance(error, StoreUnavailable | ServerUnavailable)):
+        if seen is not None:
+            seen.kept_out(error)
+        return False
     _log.warning("running unprotected on %s: %s", ", ".join(terms.names), error)
+    return True
 
 
 def forget_warnings() -> None:

@@ -12,10 +12,10 @@ from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, See, Wait, acquire
 from ebbgate.client.gate import Gate, ThreadPlace
 from ebbgate.client.lease import Lease
 from ebbgate.client.management import Management
+from ebbgate.client.observing import Seen, observers
 from ebbgate.client.terms import Names, OnUnavailable, Seconds, Terms, hold_terms, spend_terms
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Release
-from ebbgate.errors import ServerUnavailable, StoreUnavailable
 from ebbgate.wire.ids import new_id
 
 P = ParamSpec("P")
@@ -60,7 +60,7 @@ def run(flow: Flow[T], place: ThreadPlace) -> T:
 class Block:
     """What `concurrency(...)` returns: a context manager that gives a `Lease`, and a decorator."""
 
-    __slots__ = ("_client", "_gate", "_lease", "_place", "_terms")
+    __slots__ = ("_client", "_gate", "_lease", "_place", "_seen", "_terms")
 
     def __init__(self, client: "Callable[[], Client]", terms: Terms) -> None:
         """Not entered yet."""
@@ -69,6 +69,7 @@ class Block:
         self._gate: Gate | None = None
         self._place: ThreadPlace | None = None
         self._lease: Lease | None = None
+        self._seen: Seen | None = None
 
     def __enter__(self) -> Lease:
         """Wait for the slots."""
@@ -78,24 +79,31 @@ class Block:
         if not terms.slots:
             self._lease = blocks.unprotected(terms)
             return self._lease
+        self._seen = seen = Seen(terms) if observers else None
         try:
             gate = self._client().gate
             place = gate.threads
             started_us = gate.clock()
             held = run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
-        except (StoreUnavailable, ServerUnavailable) as error:
-            if not terms.run_unprotected:
+        except BaseException as error:
+            if not blocks.may_run(error, terms, seen):
                 raise
-            blocks.warn_of_running_unprotected(terms, error)
-            self._lease = blocks.unprotected(terms)
-            return self._lease
-        on_loss = gate.renewer.keep_quiet if terms.quiet or terms.raise_on_loss else gate.renewer.tell_loss
+            self._lease = lease = blocks.unprotected(terms)
+            if seen is not None:
+                seen.let_in(lease)
+            return lease
+        quiet = terms.quiet or terms.raise_on_loss
+        on_loss: Callable[[Lease], None] = gate.renewer.keep_quiet if quiet else gate.renewer.tell_loss
+        if seen is not None:
+            on_loss = seen.losing(on_loss)
         self._gate, self._place = gate, place
         self._lease = lease = blocks.lease_of(gate, place, terms, held, started_us, on_loss)
         gate.renewer.hold(lease)
         blocks.push_own(gate.name, terms.slots)
         if held.unknown:
             blocks.warn_of_unknown(terms, held)
+        if seen is not None:
+            seen.let_in(lease)
         return lease
 
     def __exit__(
@@ -104,6 +112,8 @@ class Block:
         """Give the slots back; with `strict`, raise `LeaseLost` if they were lost meanwhile."""
         lease, gate, place, terms = self._lease, self._gate, self._place, self._terms
         assert lease is not None, "entered before"
+        if self._seen is not None:
+            self._seen.left(lease, error)
         if gate is None or place is None:
             return
         blocks.pop_own(gate.name, terms.slots)
@@ -193,14 +203,16 @@ def spend(client: Callable[[], Client], terms: Terms) -> None:
     """Wait until slots of decaying limits are spent."""
     if not terms.slots:
         return
+    seen = Seen(terms) if observers else None
     try:
         gate = client().gate
         place = gate.threads
         held = run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
-    except (StoreUnavailable, ServerUnavailable) as error:
-        if not terms.run_unprotected:
+    except BaseException as error:
+        if not blocks.may_run(error, terms, seen):
             raise
-        blocks.warn_of_running_unprotected(terms, error)
-        return
-    if held.unknown:
+        held = None  # it goes on without
+    if held is not None and held.unknown:
         blocks.warn_of_unknown(terms, held)
+    if seen is not None:
+        seen.let_in(None)
