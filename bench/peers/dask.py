@@ -13,7 +13,7 @@ from bench.report import Line, Options, Remark
 
 def pairs(task: Task, start: Start) -> Result:
     """Acquire and release one semaphore in one thread."""
-    from distributed import Client, Semaphore  # type: ignore[import-not-found]
+    from distributed import Client, Semaphore
 
     with Client(task["address"], set_as_default=True):
         semaphore = Semaphore(max_leases=10_000, name="pairs")
