@@ -11,7 +11,19 @@ from ebbgate.cli.helptext import PAGE
 from ebbgate.cli.main import application
 from tests.cli.support import Cli, Real
 
-COMMANDS = ["limit", "lease", "run", "top", "serve", "demo", "doctor", "import", "completion"]
+COMMANDS = [
+    "limit",
+    "apply",
+    "export",
+    "lease",
+    "run",
+    "top",
+    "serve",
+    "demo",
+    "doctor",
+    "import",
+    "completion",
+]
 VERBS = [
     f"limit {verb}"
     for verb in ("create", "ls", "inspect", "update", "enable", "disable", "cool-down", "delete")

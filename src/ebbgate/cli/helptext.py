@@ -10,6 +10,8 @@ Usage: ebbgate COMMAND [ARGUMENTS]
 Limits
   limit      create, ls, inspect, update, enable, disable, cool-down, delete
              (also: gcl)
+  apply      make limits as a file says: apply -f limits.yaml
+  export     write the limits as that file
   lease      ls, inspect, revoke: who holds slots, who waits, and why
 
 Use

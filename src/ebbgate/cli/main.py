@@ -71,6 +71,15 @@ Examples:
 
   ebbgate top --sort waiting --once
 """
+_APPLY_EXAMPLES: Final = """\
+Examples:
+
+  ebbgate apply -f limits.yaml --dry-run
+
+  ebbgate apply -f limits.yaml --prune --prefix team-a.
+
+  ebbgate export > limits.yaml
+"""
 _RUN_EXAMPLES: Final = """\
 Examples:
 
@@ -80,6 +89,12 @@ Examples:
 
   ebbgate run --limit database --rate-limit api -- ./sync.sh
 """
+
+
+_QUICK_SECONDS: Final = 5.0
+"""How long a person waits for a server that was never reached, unless `EBBGATE_CONNECT_TIMEOUT` says it."""
+
+_PATIENCE_SECONDS: Final = {"run": 30.0, "demo": 30.0}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -147,9 +162,19 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0] == "run" and "--" not in arguments and not {"--help", "-h"} & set(arguments):
         raise exits.UsageError("put -- before the command, as in: ebbgate run --limit NAME -- COMMAND")
     _prepare()
-    result = application()(
-        arguments, exit_on_error=False, print_error=False, help_on_error=False, result_action="return_value"
-    )
+    from ebbgate import settings
+
+    before = settings.set_connect_timeout_default(_PATIENCE_SECONDS.get(arguments[0], _QUICK_SECONDS))
+    try:
+        result = application()(
+            arguments,
+            exit_on_error=False,
+            print_error=False,
+            help_on_error=False,
+            result_action="return_value",
+        )
+    finally:
+        settings.set_connect_timeout_default(before)
     return result if isinstance(result, int) else exits.OK
 
 
@@ -184,6 +209,8 @@ def application() -> "App":
     app.command("ebbgate.cli.run:run", name="run", usage=usage, help_epilogue=_RUN_EXAMPLES)
     app.command("ebbgate.cli.top:top", name="top", help_epilogue=_TOP_EXAMPLES)
     app.command("ebbgate.cli.serve:serve", name="serve", help_epilogue=_SERVE_EXAMPLES)
+    app.command("ebbgate.cli.apply:apply", name="apply", help_epilogue=_APPLY_EXAMPLES)
+    app.command("ebbgate.cli.apply:export", name="export")
     imports = App(name="import", help="Copy limits from elsewhere.")
     imports.command("ebbgate.cli.import_prefect:prefect", name="prefect", help_epilogue=_IMPORT_EXAMPLES)
     app.command(imports)
