@@ -177,7 +177,7 @@ class Limits:
     def _echo(self, request: Request, limit: LimitInfo, active_slots: int) -> None:
         if active_slots != limit.active_slots:
             fields = {"limit": limit.name, "wanted": active_slots, "active_slots": limit.active_slots}
-            _log.info("active_slots cannot be set; revoke leases instead", extra={"fields": fields})
+            _log.warning("active_slots cannot be set; revoke leases instead", extra={"fields": fields})
         if request.header(b"user-agent").startswith(_TERRAFORM):
             if len(self._echoes) >= _ECHOES_MAX:
                 self._echoes.clear()
