@@ -79,7 +79,7 @@ $(READY): pyproject.toml uv.lock $(MADE)
 
 FORCE:
 
-test: lint types imports examples prefect terraform ## every check and every test, fast ones first
+test: lint types imports prefect terraform ## every check and every test, fast ones first
 	@$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 .PHONY: prefect
@@ -122,10 +122,14 @@ examples: $(READY) ## run every example, each in a home of its own
 	    home=$$(mktemp -d); \
 	    echo "running $$example"; \
 	    HOME=$$home XDG_DATA_HOME=$$home XDG_STATE_HOME=$$home XDG_RUNTIME_DIR=$$home \
-	        timeout 60 $(BIN)/python -W error "$$example" >"$$home/output" 2>&1 \
+	        timeout 120 $(BIN)/python -W error "$$example" >"$$home/output" 2>&1 \
 	        || { cat "$$home/output"; echo "$$example failed" >&2; rm -rf "$$home"; exit 1; }; \
 	    rm -rf "$$home"; \
 	done
+
+.PHONY: docs
+docs: $(READY) ## build the site of the pages into build/site, and look at its links
+	@$(BIN)/python -m tests.docs.site
 
 format: $(READY) ## let the formatter and the safe fixes rewrite the code
 	@$(BIN)/ruff check --fix $(CODE)
@@ -151,5 +155,5 @@ lock: $(MADE) ## resolve the dependencies anew after a change of pyproject.toml
 	@$(BIN)/uv lock
 
 clean: ## remove everything that was made here, .venv included
-	rm -rf $(VENV) .venv-prefect .venv-terraform .venv-terraform.lock .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist
+	rm -rf $(VENV) .venv-prefect .venv-docs .venv-docs.lock .venv-terraform .venv-terraform.lock .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

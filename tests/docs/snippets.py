@@ -4,6 +4,7 @@ The rules for who writes a page:
 
 - A `python` block is a program of its own. Each comment `# prints: TEXT` in it names a line that it must
   print, in this order. A warning is an error.
+- A `python title="NAME"` block is a file of that name, which a command below it runs.
 - In a `console` block, `$ ` begins a command. The lines below it are all that it says, on both outputs; `...`
   stands for anything; no lines: anything. A command may fail only if `$ echo $?` follows and tells the code.
 - A `text` block is a drawing or a list; nothing is run. Another kind of block is an error.
@@ -14,7 +15,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,12 +65,17 @@ NOT_RUN = {
     "pip install .": "the package is installed where the tests run, and a network is not needed for them",
 }
 
-# Pages whose commands talk to a server; one is started for each, and stands for this address.
-SERVED = {"docs/reference/rest.md"}
+# Pages whose commands talk to a server: from their beginning, or from the command on that starts it. It is a real
+# one, and stands for this address.
+SERVED = {"docs/reference/rest.md", "docs/how-to/monitor.md"}
+SERVING = {"docs/tutorial.md", "docs/how-to/move-to-a-server.md"}
+SERVE = "ebbgate serve"
 ADDRESS = "127.0.0.1:4220"
 
 _FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+    r"^(?P<indent> *)```(?P<language>\S*)(?: title=\"(?P<title>[^\"]+)\")?[^\n]*\n"
+    r"(?P<body>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 
@@ -81,6 +87,7 @@ class Block:
     line: int
     language: str
     body: str
+    title: str | None = None  # the name of the file that it is
 
     def __str__(self) -> str:
         """Show the place as editors like it."""
@@ -99,7 +106,7 @@ def blocks(page: str) -> list[Block]:
     """Return the fenced blocks of a page."""
     text = (ROOT / page).read_text(encoding="utf-8")
     found = [
-        Block(page, text.count("\n", 0, match.start()) + 1, match["language"], match["body"])
+        Block(page, text.count("\n", 0, match.start()) + 1, match["language"], match["body"], match["title"])
         for match in _FENCE.finditer(text)
     ]
     assert 2 * len(found) == len(re.findall(r"^ *```", text, re.MULTILINE)), f"{page}: a fence is not closed"
@@ -122,6 +129,9 @@ class Page:
         """Keep its store and its files in `folder`, which is empty."""
         self.folder = folder
         self.address = ADDRESS  # where a server is asked
+        self.serve: Callable[[], str] | None = (
+            None  # starts one and returns its address, where a page shows how
+        )
         places = {
             "HOME": str(folder),
             "XDG_DATA_HOME": str(folder),
@@ -134,7 +144,9 @@ class Page:
 
     def run(self, block: Block) -> None:
         """Run a block and compare what it says."""
-        if block.language == "python":
+        if block.title is not None:
+            (self.folder / block.title).write_text(block.body, encoding="utf-8")
+        elif block.language == "python":
             self._run_python(block)
         elif block.language == "console":
             self._run_console(block)
@@ -151,10 +163,13 @@ class Page:
             )
 
     def _run_console(self, block: Block) -> None:
-        shown = [command for command in commands(block) if command.text not in NOT_RUN]
+        shown = [command for command in commands(block) if self._is_run(command)]
         code = 0
         for number, command in enumerate(shown, start=1):
             before = code
+            if command.text == SERVE and self.serve is not None:
+                self.address = self.serve()
+                continue
             text = command.text.replace(ADDRESS, self.address)
             code, output = self._said(["bash", "-c", f"(exit {before})\n{text}"])
             following = shown[number].text if number < len(shown) else ""
@@ -164,6 +179,9 @@ class Page:
             if command.output:
                 told = f"{block}: $ {command.text}\n{output}\ninstead of\n{command.output}"
                 assert matches(command.output, output.rstrip()), told
+
+    def _is_run(self, command: Command) -> bool:
+        return command.text not in NOT_RUN or (command.text == SERVE and self.serve is not None)
 
     def _said(self, command: list[str]) -> tuple[int, str]:
         """Run a command to its end; return its exit code and what it wrote."""

@@ -11,6 +11,7 @@ import ebbgate.sync
 from ebbgate import AsyncClient, Client, errors
 from ebbgate.core import model
 from ebbgate.wire import LeaseInfo, LimitInfo
+from tests.docs import cli_page
 from tests.docs.snippets import PAGES, ROOT
 
 
@@ -99,6 +100,24 @@ def test_every_public_name_and_argument_is_in_the_reference() -> None:
     assert all(hasattr(lease, name) for name in documented)
     wanted |= documented | set(LimitInfo.__struct_fields__) | set(LeaseInfo.__struct_fields__)
     assert wanted - {"self"} - words == set()
+
+
+def test_the_page_about_the_command_line_says_what_the_commands_say() -> None:
+    assert text("docs/reference/cli.md") == cli_page.page(), "run: python -m tests.docs.cli_page"
+
+
+def test_every_observer_and_integration_is_in_the_reference() -> None:
+    modules = {path.stem for path in (ROOT / "src" / "ebbgate" / "integrations").glob("[a-z]*.py")} - {
+        "pacing"
+    }
+    assert modules - named("docs/reference/python.md") == set()
+
+
+def test_every_page_of_docs_is_on_the_site() -> None:
+    shown = set(re.findall(r"[\w/-]+\.md", text("zensical.toml")))
+    pages = {page.removeprefix("docs/") for page in PAGES if re.match(r"docs/(?!decisions/\d)", page)}
+    assert pages - shown == set()  # one decision is reached by the list of all
+    assert [page for page in shown if not (ROOT / "docs" / page).exists()] == []
 
 
 def test_every_variable_of_the_environment_is_in_the_reference() -> None:

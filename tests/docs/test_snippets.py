@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.snippets import LANGUAGES, NOT_RUN, PAGES, SERVED, Block, Page, blocks, commands, matches
+from tests.docs.snippets import (
+    LANGUAGES,
+    NOT_RUN,
+    PAGES,
+    SERVED,
+    SERVING,
+    Block,
+    Page,
+    blocks,
+    commands,
+    matches,
+)
 from tests.server.processes import started
 
 SHOWING = [page for page in PAGES if any(block.language != "text" for block in blocks(page))]
@@ -32,6 +43,13 @@ def test_what_a_page_shows_works(name: str, page: Page) -> None:
                 started(page.folder, "--store", f"sqlite:///{page.folder}/served.db")
             )
             page.address = server.url.removeprefix("http://")
+        if name in SERVING:
+
+            def serve() -> str:
+                store = page.environment["EBBGATE_URL"]
+                return stack.enter_context(started(page.folder, "--store", store)).url.removeprefix("http://")
+
+            page.serve = serve
         for block in blocks(name):
             page.run(block)
 
@@ -39,6 +57,20 @@ def test_what_a_page_shows_works(name: str, page: Page) -> None:
 def test_every_block_says_what_it_is() -> None:
     unknown = [str(block) for name in PAGES for block in blocks(name) if block.language not in LANGUAGES]
     assert unknown == []
+
+
+def test_every_file_that_a_page_shows_is_run_by_a_command_below_it() -> None:
+    forgotten: list[str] = []
+    for name in PAGES:
+        titles: dict[str, str] = {}
+        for block in blocks(name):
+            if block.title is not None:
+                titles[block.title] = str(block)
+            for command in commands(block) if block.language == "console" else ():
+                for title in [title for title in titles if title.removesuffix(".py") in command.text]:
+                    del titles[title]
+        forgotten += titles.values()
+    assert forgotten == []
 
 
 def test_every_command_that_is_not_run_is_shown_somewhere() -> None:
