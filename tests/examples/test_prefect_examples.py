@@ -3,16 +3,19 @@
 import re
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.prefect.environments import python_of
 from tests.prefect.theirs import finish, prefect_server, surroundings
 from tests.server.processes import started
 
 ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / "tests" / "prefect" / "requirements"
 PROGRAMS = sorted((ROOT / "examples" / "prefect").glob("*.py"))
 
 # In one process, since importing Prefect takes seconds: the programs, one after the other.
@@ -54,6 +57,17 @@ def test_the_guides_programs_keep_to_their_limits_on_a_file_and_through_a_server
         for process in [start(python, str(program), **remote) for program in PROGRAMS]:
             said = finish(process)
             assert verdicts(said) == ["proven"], said
+
+
+def test_what_the_sdk_needs_and_what_prefect_needs_fit_together() -> None:
+    locked = dict(
+        line.split("==")
+        for line in (REQUIREMENTS / "flows.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    )
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    for requirement in map(Requirement, needed):
+        assert locked[requirement.name] in requirement.specifier, requirement
 
 
 def test_each_has_one_line_that_is_not_prefects() -> None:
