@@ -1,15 +1,20 @@
 """Those to whom the decider speaks: who asked, who is concerned, and who looks on."""
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Outcome, Told
+from ebbgate.core.commands import Command, Outcome, Told
 from ebbgate.core.model import Stored
 from ebbgate.errors import EbbgateError
 
+_log: Final = logging.getLogger("ebbgate.server")
+
 Answered = Callable[[Sequence[Outcome] | EbbgateError], None]
 """Called once, on the loop, with one outcome for each command, or with why nobody knows."""
+
+Job = tuple[Sequence[Command], Answered]
 
 Watcher = Callable[[Sequence[Stored] | None, int], None]
 """Called with what was committed, by whomever, and the store's time; None: everything may be different."""
@@ -26,3 +31,15 @@ class Audience(Protocol):
 
     def reloaded(self, book: Book) -> None:
         """Everything was loaded anew: what was known before may not be true."""
+
+
+def answer_all(jobs: Sequence[Job], outcomes: Sequence[Outcome] | EbbgateError) -> None:
+    """Answer jobs that were carried out together, in their order; or tell all of them why nobody knows."""
+    before = 0
+    for asked, answered in jobs:
+        after = before + len(asked)
+        try:
+            answered(outcomes if isinstance(outcomes, EbbgateError) else outcomes[before:after])
+        except Exception:  # noqa: BLE001 - the others must have theirs
+            _log.exception("a defect: an answer could not be passed on")
+        before = after

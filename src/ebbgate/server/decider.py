@@ -11,21 +11,22 @@ import asyncio
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from ebbgate.core.book import Book
 from ebbgate.core.commands import Acquire, Command, Outcome, Refused, Tick, Told
-from ebbgate.core.grace import RECOVERY_US, STALL_US, Grace
+from ebbgate.core.grace import RECOVERY_US, Grace
 from ebbgate.core.ledger import outcome_of
 from ebbgate.core.model import SECOND, Lease, Settings, Stored
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Batch, Engine
 from ebbgate.errors import EbbgateError, StoreUnavailable
 from ebbgate.neighbours.neighbours import Neighbours
-from ebbgate.server.audience import Answered, Audience, Watcher
+from ebbgate.server.audience import Answered, Audience, Job, Watcher, answer_all
+from ebbgate.server.lasts import Lasts
+from ebbgate.server.stalls import Stalls
 from ebbgate.stores.base import EmbeddedStore, Past
 from ebbgate.wire.questions import Answer, Question, answer
 
@@ -41,6 +42,9 @@ PULSE_SECONDS: Final = 0.25
 EARLY_US: Final = 1_200
 """How early the loop is woken for what is due: its timers are no more precise than that."""
 
+SHARED_US: Final = SECOND
+"""How long after another process's commit the server expects the next one."""
+
 RETRY_US: Final = 100_000
 RECENT_MAX: Final = 1_000
 JOBS_MAX: Final = 256
@@ -48,8 +52,6 @@ JOBS_MAX: Final = 256
 
 MAILBOX: Final = "server"
 """How the names end of the sockets at which other processes of the machine wake servers."""
-
-_Job = tuple[Sequence[Command], Answered]
 
 
 class Decider:
@@ -80,14 +82,15 @@ class Decider:
         self.engine = Engine(self.book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
         self._neighbours = Neighbours(path, f"{os.urandom(3).hex()}{MAILBOX}")
         self.address = self._neighbours.mailbox.address
-        self._jobs: list[_Job] = []
+        self._jobs: list[Job] = []
         self._planned = False  # whether the work of this turn is scheduled
         self._closed = False
         self.turn = 0  # rises with every decision
         self._timer: asyncio.Handle | None = None
         self._timer_us = -1  # by the store's clock; -1: there is none
-        self._ran_us = 0
-        self._ahead_us = 0
+        self._stalls = Stalls(store)
+        self._shared_until_us = 0  # others decide on the same store, for all that is known
+        self.lasts = Lasts()
         self._failed: EbbgateError | None = None
         self._retry_us = -1
         self._pulse: asyncio.TimerHandle | None = None
@@ -105,8 +108,7 @@ class Decider:
         drive(self.engine.refresh(), self.store)
         now_us = self.store.clock()
         self.grace.begin(now_us)
-        self._ran_us = time.monotonic_ns() // 1000
-        self._ahead_us = now_us - self._ran_us
+        self._stalls.begin(now_us)
         loop.add_reader(self._neighbours.mailbox.fileno(), self._pushed)
         self._pulse = loop.call_later(PULSE_SECONDS, self._beat)
         self._schedule()
@@ -197,27 +199,36 @@ class Decider:
         jobs, self._jobs = self._jobs, []
         if len(jobs) > JOBS_MAX:
             jobs, self._jobs = jobs[:JOBS_MAX], jobs[JOBS_MAX:]
-        batch = None
-        if self._failed is not None and self.store.clock() < self._retry_us:
-            self._answer(jobs, self._failed)
-        else:
-            batch = self._decide(jobs)
+        self.lasts.begin()
+        try:
+            batch = self._carried_out(jobs)
+        finally:
+            self.lasts.end()
         if batch is not None:
-            self._answer(jobs, batch.outcomes)
             self._pass_on(batch)
-            for outcome in batch.outcomes:
-                if type(outcome) is Refused:
-                    for refused in self.refused:
-                        refused(outcome.code)
         self._schedule()
         if self._jobs and not self._planned:
             self._plan()
 
-    def _decide(self, jobs: list[_Job]) -> Batch | None:
+    def _carried_out(self, jobs: list[Job]) -> Batch | None:
+        """Answer all jobs, and tell whom it concerns what came of them."""
+        if self._failed is not None and self.store.clock() < self._retry_us:
+            answer_all(jobs, self._failed)
+            return None
+        batch = self._decide(jobs)
+        if batch is not None:
+            answer_all(jobs, batch.outcomes)
+            self.lasts.turn_to_others()
+            for told in batch.told:
+                self._tell(told)
+        return batch
+
+    def _decide(self, jobs: list[Job]) -> Batch | None:
         """Commit what was asked and what is due; None: there was nothing to do, or it could not be done."""
         locked = self.store.try_lock() or self.store.lock(TURN_US)
         try:
-            self._refresh()
+            # Who is alone need not look before a commit, which fails if somebody was quicker.
+            self._refresh(looks=not jobs or self.store.clock() <= self._shared_until_us)
             batch = self._commit(jobs) if jobs or self._is_due() else None
             self._succeeded()
             return batch
@@ -236,7 +247,7 @@ class Decider:
         due_us = self.book.next_due(self.store.clock(), expire=self.grace.is_over(self.store.clock())).at_us
         return 0 <= due_us <= self.store.clock()
 
-    def _commit(self, jobs: list[_Job]) -> Batch:
+    def _commit(self, jobs: list[Job]) -> Batch:
         commands: list[Command] = []
         for asked, _ in jobs:
             commands.extend(asked)
@@ -251,16 +262,6 @@ class Decider:
         del batch.outcomes[place]
         return batch
 
-    def _answer(self, jobs: list[_Job], outcomes: Sequence[Outcome] | EbbgateError) -> None:
-        before = 0
-        for asked, answered in jobs:
-            after = before + len(asked)
-            try:
-                answered(outcomes if isinstance(outcomes, EbbgateError) else outcomes[before:after])
-            except Exception:  # noqa: BLE001 - the others must have theirs
-                _log.exception("a defect: an answer could not be passed on")
-            before = after
-
     def _pass_on(self, batch: Batch) -> None:
         if batch.changes:
             now_us = self.book.head.instant_us
@@ -269,17 +270,19 @@ class Decider:
         for lease in batch.promoted:
             if lease.wake and lease.wake != self.address:
                 self._neighbours.push(lease.wake)
-        for told in batch.told:
-            self._tell(told)
+        for outcome in batch.outcomes:
+            if type(outcome) is Refused:
+                for refused in self.refused:
+                    refused(outcome.code)
 
-    def _fail(self, jobs: list[_Job], error: EbbgateError) -> None:
+    def _fail(self, jobs: list[Job], error: EbbgateError) -> None:
         now_us = self.store.clock()
         if self._failed is None:
             _log.error("the store is out of reach, nothing is granted: %s", error)
         self._failed = error
         self.grace.failed(now_us)
         self._retry_us = now_us + RETRY_US
-        self._answer(jobs, error)
+        answer_all(jobs, error)
 
     def _succeeded(self) -> None:
         if self._failed is not None:
@@ -289,9 +292,9 @@ class Decider:
         if self.grace.is_failing:
             self.grace.succeeded(self.store.clock())
 
-    def _refresh(self) -> None:
+    def _refresh(self, *, looks: bool) -> None:
         version = self.engine.version
-        if version is None or not self.engine.is_settled or self.store.moved(version):
+        if version is None or not self.engine.is_settled or (looks and self.store.moved(version)):
             patience_us = PATIENCE_US if self._failed is None else TURN_US
             drive(self.engine.refresh(), self.store, patience_us=patience_us)
 
@@ -335,19 +338,12 @@ class Decider:
             self._plan()
 
     def _watch(self) -> int:
-        """Notice a stall of this process, and a store's clock that ran ahead of its own; return the store's time."""
-        monotonic_us = time.monotonic_ns() // 1000
-        now_us = self.store.clock()
-        ahead_us = now_us - monotonic_us
-        if monotonic_us - self._ran_us > STALL_US or ahead_us - self._ahead_us > STALL_US:
-            _log.warning(
-                "stalled for %.1f s, or the store's clock ran ahead by %.1f s: nothing expires for a while",
-                (monotonic_us - self._ran_us) / SECOND, (ahead_us - self._ahead_us) / SECOND,
-            )  # fmt: skip
+        """Have nothing expire for a while after a stall, in which nobody could renew; return the store's time."""
+        now_us, stalled = self._stalls.seen()
+        if stalled:
             self.grace.begin(now_us)
             for audience in self.audiences:
                 audience.hurry()
-        self._ran_us, self._ahead_us = monotonic_us, ahead_us
         return now_us
 
     def _beat(self) -> None:
@@ -387,6 +383,7 @@ class Decider:
             for audience in self.audiences:
                 audience.reloaded(self.book)
             return
+        self._shared_until_us = self.store.clock() + SHARED_US
         for entry in stored:
             lease = entry.record
             if isinstance(lease, Lease) and lease.state != "waiting" and lease.why != "released":

@@ -132,7 +132,7 @@ class Connection:
     def send(self, item: Down) -> None:
         """See `Line`."""
         if not self._outbox:
-            self._loop.call_soon(self._flush)
+            self._decider.lasts.add(self._flush)
         self._outbox.append(item)
 
     def _flush(self) -> None:

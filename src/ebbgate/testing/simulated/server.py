@@ -15,6 +15,7 @@ from ebbgate.core.model import SECOND, Lease, Settings, Stored
 from ebbgate.errors import EbbgateError
 from ebbgate.server import decider as real
 from ebbgate.server.audience import Answered, Audience, Watcher
+from ebbgate.server.lasts import Lasts
 from ebbgate.server.sessions import AWAY_GRACE_US, Sessions
 from ebbgate.server.socket import StreamSocket
 from ebbgate.server.stream import Connection
@@ -65,6 +66,7 @@ class Front:
         self.watchers: list[Watcher] = []
         self.address = server.name
         self.turn = 0  # rises with every question: nobody is kept waiting for others here
+        self.lasts = Lasts()
         self.store = server.host.access  # has the clock
         self._server = server
 

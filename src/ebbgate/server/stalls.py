@@ -1,0 +1,40 @@
+"""Noticing that this process stood still, or that the store's clock ran ahead: nobody could renew meanwhile."""
+
+import logging
+import time
+from typing import Final
+
+from ebbgate.core.grace import STALL_US
+from ebbgate.core.model import SECOND
+from ebbgate.stores.base import Store
+
+_log: Final = logging.getLogger("ebbgate.server")
+
+
+class Stalls:
+    """Compares two clocks, as often as it is asked."""
+
+    def __init__(self, store: Store) -> None:
+        """Compare the clock of `store` with this machine's own."""
+        self._store = store
+        self._ran_us = 0
+        self._ahead_us = 0
+
+    def begin(self, now_us: int) -> None:
+        """All is well at `now_us` of the store's clock."""
+        self._ran_us = time.monotonic_ns() // 1000
+        self._ahead_us = now_us - self._ran_us
+
+    def seen(self) -> tuple[int, bool]:
+        """Return the store's time, and whether there was a stall since this was asked last."""
+        monotonic_us = time.monotonic_ns() // 1000
+        now_us = self._store.clock()
+        ahead_us = now_us - monotonic_us
+        stalled = monotonic_us - self._ran_us > STALL_US or ahead_us - self._ahead_us > STALL_US
+        if stalled:
+            _log.warning(
+                "stalled for %.1f s, or the store's clock ran ahead by %.1f s: nothing expires for a while",
+                (monotonic_us - self._ran_us) / SECOND, (ahead_us - self._ahead_us) / SECOND,
+            )  # fmt: skip
+        self._ran_us, self._ahead_us = monotonic_us, ahead_us
+        return now_us, stalled
