@@ -4,7 +4,15 @@
 >>> from ebbgate.asyncio import concurrency, rate_limit
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+# pip says so before; whoever runs a copy of the sources hears it here.
+if sys.version_info < (3, 11):  # noqa: UP036
+    raise ImportError(  # type: ignore[unreachable]  # for the Python that checks the types
+        f"ebbgate needs Python 3.11 or newer, this is {sys.version_info[0]}.{sys.version_info[1]}; "
+        "make an environment with a newer one: python3.11 -m venv .venv"
+    )
 
 if TYPE_CHECKING:
     from ebbgate.client.async_client import AsyncClient

@@ -228,5 +228,9 @@ class NestedWaitWarning(EbbgateWarning):
     """This caller waits for slots that it holds itself, and so would wait for ever."""
 
 
+class BlockingCallWarning(EbbgateWarning):
+    """A sync call waits on the thread of an event loop, and all tasks of the loop with it."""
+
+
 class LeaseLostWarning(EbbgateWarning):
     """A lease was lost while its block ran; the block goes on unprotected."""

@@ -12,6 +12,8 @@ from ebbgate.errors import InvalidRequest, PrivateFileWarning
 
 DEFAULT_PORT: Final = 4220
 
+_connect_timeout_default_seconds = 30.0
+
 
 def url() -> str:
     """Return where to connect: `EBBGATE_URL`, or the file of this user on this machine."""
@@ -86,11 +88,18 @@ def default_path() -> Path:
     return folder / "ebbgate" / "ebbgate.db"
 
 
+def set_connect_timeout_default(seconds: float) -> float:
+    """Set how long to try where `EBBGATE_CONNECT_TIMEOUT` says nothing; return how long it was before."""
+    global _connect_timeout_default_seconds
+    before, _connect_timeout_default_seconds = _connect_timeout_default_seconds, seconds
+    return before
+
+
 def connect_timeout_seconds() -> float:
     """Return how long to try when nothing was ever answered: `EBBGATE_CONNECT_TIMEOUT`, 30 s by default."""
     configured = os.environ.get("EBBGATE_CONNECT_TIMEOUT")
     if not configured:
-        return 30.0
+        return _connect_timeout_default_seconds
     try:
         seconds = float(configured)
     except ValueError:

@@ -26,6 +26,8 @@ from ebbgate.client.default import default_client
 from ebbgate.client.lease import Lease
 from ebbgate.client.terms import hold_terms, spend_terms
 from ebbgate.errors import AcquireTimeout, EbbgateError, LeaseLostWarning
+from ebbgate.wire.questions import ReadLimit
+from ebbgate.wire.shapes import LimitInfo
 from ebbgate.wire.words import clean
 
 LOOK_SECONDS: Final = 0.1
@@ -120,6 +122,8 @@ def _hold_and_run(
     with guard, _signals(guard) as started, waiting, hold as lease, guard:
         spend_rates()
         waiting.over()
+        if lease.id and not lease.protected:
+            _tell_inactive(lease.names)
         started.set()
         guard.start(_environment(lease))
         return _watch(guard, lease, strict)
@@ -141,6 +145,15 @@ def _watch(guard: Guard, lease: Lease, strict: bool) -> int:
         lease.raise_if_lost()
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else exits.BY_SIGNAL - code
+
+
+def _tell_inactive(names: tuple[str, ...]) -> None:
+    """Tell of which limits nothing is held because they are disabled."""
+    for name in names:
+        limit = default_client().gate.threads.see(ReadLimit(name))
+        if isinstance(limit, LimitInfo) and not limit.active:
+            what = f"limit {clean(name)!r} is disabled, so it does not block"
+            say(f"ebbgate: {what}; turn it on: ebbgate limit enable {quoted(name)}")
 
 
 def _warn_of_loss(lease: Lease, *, is_over: bool) -> None:

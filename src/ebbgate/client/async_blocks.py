@@ -5,7 +5,7 @@ import contextlib
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, ParamSpec, TypeVar
 
 from ebbgate.client import blocks
 from ebbgate.client.client import Client, decorated
@@ -124,6 +124,8 @@ class AsyncBlock:
         self._gate, self._place = gate, place
         self._lease = lease = blocks.lease_of(gate, place, terms, held, started_us, on_loss)
         gate.renewer.hold(lease)
+        if not held.protected:
+            blocks.note_inactive(terms, held)
         blocks.push_own(gate.name, terms.slots)
         if held.unknown:
             blocks.warn_of_unknown(terms, held)
@@ -172,6 +174,22 @@ class AsyncBlock:
         """Run every call of `function`, sync or async, inside a block of its own."""
         return decorated(function, self._client, self._terms)
 
+    if not TYPE_CHECKING:  # a type checker knows without that these are wrong
+
+        def __enter__(self) -> NoReturn:
+            """Tell who mixes the two modules up."""
+            raise TypeError(
+                "concurrency of ebbgate.asyncio is entered by: async with concurrency(...); "
+                "for `with`, import it from ebbgate.sync"
+            )
+
+        def __exit__(self, *_: object) -> None:
+            """Never called."""
+
+        def __await__(self) -> NoReturn:
+            """Tell who awaits what is to be entered."""
+            raise TypeError("concurrency(...) is not awaited but entered: async with concurrency(...)")
+
 
 async def spend(client: Callable[[], Client], terms: Terms) -> None:
     """Wait until slots of decaying limits are spent."""
@@ -182,6 +200,8 @@ async def spend(client: Callable[[], Client], terms: Terms) -> None:
         gate = await _opened(client)
         place = gate.loop_place()
         held = await run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
+        if not held.protected:
+            blocks.note_inactive(terms, held)
     except BaseException as error:
         if not blocks.may_run(error, terms, seen):
             raise

@@ -1,6 +1,7 @@
 """What the sync and the async face share around a flow: its place, the lease it leads to, and the warnings."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -15,7 +16,7 @@ from ebbgate.client.progress import LogWatch
 from ebbgate.client.terms import Terms
 from ebbgate.core.commands import Held
 from ebbgate.core.model import SECOND, Slots
-from ebbgate.errors import ServerUnavailable, StoreUnavailable, UnknownLimitWarning
+from ebbgate.errors import BlockingCallWarning, ServerUnavailable, StoreUnavailable, UnknownLimitWarning
 
 _log: Final = logging.getLogger("ebbgate")
 _log.addHandler(logging.NullHandler())
@@ -25,6 +26,8 @@ own_holds: Final[ContextVar[tuple[_Own, ...]]] = ContextVar("ebbgate_own_holds",
 """What the current thread or task chain holds, (gate, slots), the innermost block last."""
 
 _warned: Final[set[str]] = set()
+_noted: Final[set[str]] = set()
+_BLOCKS: Final = ""  # stands among the names that were warned of: no limit is called so
 
 
 def push_own(gate: str, slots: Slots) -> None:
@@ -130,6 +133,39 @@ def may_run(error: BaseException, terms: Terms, seen: Seen | None) -> bool:
     return True
 
 
+def note_inactive(terms: Terms, held: Held) -> None:
+    """Log, once a name and process, that a limit is disabled and so lets everybody in."""
+    for name in terms.names:
+        if name not in held.unknown and name not in _noted:
+            _noted.add(name)
+            _log.info(
+                "limit %r is disabled, so it does not block (turn it on: ebbgate limit enable %r)", name, name
+            )
+
+
+def warn_of_blocking(terms: Terms, right: str, stacklevel: int) -> None:
+    """Warn, once a process, that a sync call blocks the event loop that runs on this thread.
+
+    Args:
+        terms: of the call.
+        right: how the call is to be written.
+        stacklevel: of the user's line, counted from who calls this.
+    """
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return
+    if _BLOCKS in _warned or terms.quiet or not terms.slots:
+        return
+    _warned.add(_BLOCKS)
+    message = (
+        "this sync call blocks the event loop of its thread while it waits, and for ever if a task of that loop "
+        f"holds the slots; import from ebbgate.asyncio and write: {right}"
+    )
+    _log.warning("%s", message)
+    warnings.warn(message, BlockingCallWarning, stacklevel=stacklevel + 1)
+
+
 def forget_warnings() -> None:
     """Warn of every unknown name again; for tests."""
     _warned.clear()
+    _noted.clear()

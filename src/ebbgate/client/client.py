@@ -5,7 +5,7 @@ import inspect
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 from ebbgate.client import blocks
 from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, See, Wait, acquire
@@ -73,6 +73,7 @@ class Block:
 
     def __enter__(self) -> Lease:
         """Wait for the slots."""
+        blocks.warn_of_blocking(self._terms, "async with concurrency(...)", 2)
         if self._lease is not None:
             raise RuntimeError("this block was entered before; call concurrency(...) again for another")
         terms = self._terms
@@ -99,6 +100,8 @@ class Block:
         self._gate, self._place = gate, place
         self._lease = lease = blocks.lease_of(gate, place, terms, held, started_us, on_loss)
         gate.renewer.hold(lease)
+        if not held.protected:
+            blocks.note_inactive(terms, held)
         blocks.push_own(gate.name, terms.slots)
         if held.unknown:
             blocks.warn_of_unknown(terms, held)
@@ -128,9 +131,30 @@ class Block:
         """Run every call of `function`, sync or async, inside a block of its own."""
         return decorated(function, self._client, self._terms)
 
+    if not TYPE_CHECKING:  # a type checker knows without that this is wrong
+
+        async def __aenter__(self) -> NoReturn:
+            """Tell who mixes the two modules up."""
+            raise TypeError(
+                "concurrency of ebbgate.sync is entered by: with concurrency(...); "
+                "for `async with`, import it from ebbgate.asyncio"
+            )
+
+        async def __aexit__(self, *_: object) -> None:
+            """Never called."""
+
 
 def decorated(function: Callable[P, T], client: "Callable[[], Client]", terms: Terms) -> Callable[P, T]:
-    """Return `function` with every call inside a block of its own."""
+    """Return `function` with every call inside a block of its own.
+
+    Raises:
+        TypeError: it is a generator, whose body runs after the call is over.
+    """
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{function.__name__}() is a generator: its body runs after the call, without the slots; "
+            "write `with concurrency(...)` inside it"
+        )
     if inspect.iscoroutinefunction(function):
         from ebbgate.client.async_blocks import AsyncBlock
 
@@ -203,11 +227,14 @@ def spend(client: Callable[[], Client], terms: Terms) -> None:
     """Wait until slots of decaying limits are spent."""
     if not terms.slots:
         return
+    blocks.warn_of_blocking(terms, "await rate_limit(...)", 3)
     seen = Seen(terms) if observers else None
     try:
         gate = client().gate
         place = gate.threads
         held = run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
+        if not held.protected:
+            blocks.note_inactive(terms, held)
     except BaseException as error:
         if not blocks.may_run(error, terms, seen):
             raise

@@ -6,18 +6,25 @@ is closed, so two gates would take each other's life.
 
 import atexit
 import os
+import re
 import threading
 from typing import Final
 from urllib.parse import urlsplit
 
 from ebbgate.client.gate import Gate
 from ebbgate.core.model import Settings
+from ebbgate.errors import InvalidRequest
+from ebbgate.settings import DEFAULT_PORT
 
 _Key = tuple[str, str | None]
 _gates: Final[dict[_Key, Gate]] = {}
 _opening = threading.Lock()
 
 SERVER_SCHEMES: Final = frozenset({"ebbgate", "ebbgates", "http", "https"})
+_STORE_SCHEMES: Final = frozenset({
+    "memory", "sqlite", "postgresql", "postgres", "redis", "rediss", "valkey", "valkeys"
+})  # fmt: skip
+"""Of stores; all but the first two are refused, with a word on what they are for."""
 
 
 def gate_for(url: str, api_key: str | None = None, settings: Settings | None = None) -> Gate:
@@ -58,9 +65,26 @@ def _key(url: str, api_key: str | None) -> _Key:
         from ebbgate.client.remote.addresses import canonical as canonical_of_servers
 
         return canonical_of_servers(url), api_key
+    if urlsplit(url).scheme not in _STORE_SCHEMES:
+        raise InvalidRequest(f"{url!r} is no address of limits; {_meant(url)}")
     from ebbgate.client.embedded.opening import canonical
 
     return canonical(url), None
+
+
+def _meant(url: str) -> str:
+    """Return what somebody perhaps wanted to write."""
+    from difflib import get_close_matches
+
+    scheme, separator, rest = url.partition("://")
+    near = get_close_matches(scheme, sorted(SERVER_SCHEMES | {"memory", "sqlite"}), 1) if separator else []
+    if near:
+        return f"did you mean {near[0]}://{rest}?"
+    if re.fullmatch(r"\[?[\w.:-]+\]?:\d+/?", url):
+        return f"did you mean ebbgate://{url}?"
+    if not separator and (url.startswith(("/", ".")) or url.endswith(".db")):
+        return f"did you mean sqlite:///{url}?"
+    return f"write ebbgate://host:{DEFAULT_PORT} for a server, or sqlite:////absolute/path.db for a file"
 
 
 def _open(key: _Key, settings: Settings | None) -> Gate:

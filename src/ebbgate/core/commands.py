@@ -40,11 +40,15 @@ def wanted(names: str | list[str] | tuple[str, ...] | Mapping[str, int], occupy:
         asked = dict.fromkeys((check_name(name) for name in names), _occupied(occupy))
     else:
         raise InvalidRequest(
-            f"names must be a name, a list of names or a mapping of name to slots, got {names!r}"
+            f"names must be a name, a list of names or a mapping of name to slots, got {names!r}{_hint(names)}"
         )
     if len(asked) > LIMITS_MAX:
         raise InvalidRequest(f"one acquisition names at most {LIMITS_MAX} limits, got {len(asked)}")
     return tuple(sorted(asked.items()))
+
+
+def _hint(names: object) -> str:
+    return '; write the parentheses: @concurrency("name")' if callable(names) else ""
 
 
 def _occupied(slots: object) -> int:

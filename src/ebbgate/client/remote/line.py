@@ -38,6 +38,9 @@ Message = tuple[int, list[Down]]
 BAD_MESSAGE: Final = 4400
 """The code with which a server closes a connection that it cannot read; the same would happen again."""
 
+_NO_STREAM: Final = frozenset({200, 301, 302, 303, 307, 308, 400, 404, 405, 426, 501})
+"""Answers of servers that know no stream."""
+
 _PASSING: Final = frozenset({408, 425, 429})
 """Answers to the upgrade that may be others in a moment, beside all from 500 on."""
 
@@ -57,6 +60,7 @@ class Line:
             api_key: is sent along; None: none.
             tls: for a secure address.
         """
+        self._address = address
         host = address.host or "localhost"
         uri = WebSocketURI(address.secure, host, address.port or 80, address.prefix + PATH, "")
         self._protocol = ClientProtocol(uri, max_size=RECEIVED_MAX)
@@ -132,8 +136,10 @@ class Line:
                     transient=False,
                 ) from error
             except ssl.SSLError as error:
+                plain = self._address._replace(secure=False)
                 raise ServerUnavailable(
-                    f"no TLS with the server ({error.reason or error}); ebbgate:// is without"
+                    f"no TLS with the server at {self._address} ({error.reason or error}); if it is served without, "
+                    f"export EBBGATE_URL={plain}"
                 ) from error
             self._shaken = True
         return True
@@ -210,7 +216,7 @@ class Line:
         protocol = self._protocol
         refusal = protocol.handshake_exc
         if refusal is not None:
-            raise _refused(refusal) from refusal
+            raise _refused(refusal, self._address) from refusal
         if protocol.state is State.CONNECTING:
             return
         closing = protocol.close_rcvd
@@ -234,20 +240,38 @@ def _messages(items: Sequence[Up]) -> list[bytes]:
     return [*_messages(items[:half]), *_messages(items[half:])]
 
 
-def _refused(refusal: Exception) -> EbbgateError:
+def _refused(refusal: Exception, address: Address) -> EbbgateError:
     """Return what it means that a server did not accept the upgrade."""
     if isinstance(refusal, InvalidStatus):
         response = refusal.response
         status, said = response.status_code, _detail(response)
         if status in {401, 403}:
-            return NotAuthorized(said or f"the server refused the API key ({status}); set EBBGATE_API_KEY")
+            return NotAuthorized(
+                said
+                or f"what answers at {address} refuses this client (HTTP {status}); set EBBGATE_API_KEY, "
+                "or correct host, port and path in EBBGATE_URL"
+            )
+        if status in _NO_STREAM and not said:
+            return ServerUnavailable(
+                f"what answers at {address} is no ebbgate server (HTTP {status}); "
+                "correct host, port and path in EBBGATE_URL, then see: ebbgate doctor",
+                transient=False,
+            )
         return ServerUnavailable(
             f"the server refused the connection: {said or status}",
             transient=status >= 500 or status in _PASSING,
         )
     if isinstance(refusal, InvalidHandshake) and not isinstance(refusal.__cause__, EOFError):
-        return ServerUnavailable(f"no ebbgate server answers there, but something else: {refusal}")
-    return ServerUnavailable("the server closed the connection before it answered")
+        return ServerUnavailable(
+            f"what answers at {address} is no ebbgate server ({refusal}); "
+            "correct host, port and path in EBBGATE_URL, then see: ebbgate doctor"
+        )
+    hint = (
+        ""
+        if address.secure or address.path
+        else (f"; if it is served over TLS, export EBBGATE_URL={address._replace(secure=True)}")
+    )
+    return ServerUnavailable(f"the server at {address} closed the connection before it answered{hint}")
 
 
 class _Problem(msgspec.Struct):

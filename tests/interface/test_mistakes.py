@@ -1,0 +1,128 @@
+"""What newcomers write in Python, and the answer that names the right words."""
+
+import asyncio
+import logging
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+import ebbgate.asyncio
+import ebbgate.sync
+from ebbgate import Client
+from ebbgate.client import blocks
+from ebbgate.errors import (
+    BlockingCallWarning,
+    InvalidRequest,
+    LimitNotFound,
+    NoSlotDecay,
+    UnknownLimitWarning,
+)
+
+
+def test_no_limit_yet_and_a_wrong_name(client: Client) -> None:
+    answer = r"create it: ebbgate limit create 'databse' --limit N"
+    with pytest.warns(UnknownLimitWarning, match=answer), ebbgate.sync.concurrency("databse") as lease:
+        assert not lease.protected
+    client.create_limit("database", 5)
+    with pytest.raises(LimitNotFound, match=r"did you mean 'database'\? \(create it: "):
+        ebbgate.sync.rate_limit("databaes", strict=True)
+
+
+def test_a_rate_limit_without_a_rate(client: Client) -> None:
+    client.create_limit("api", 5)
+    with pytest.raises(NoSlotDecay, match="set it: ebbgate limit update 'api' --rate 10/s"):
+        ebbgate.sync.rate_limit("api")
+
+
+def test_a_disabled_limit_is_noted_once_and_warned_of_never(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="ebbgate")
+    client.create_limit("off", 1, active=False, slot_decay_per_second=1.0)
+
+    async def use() -> None:
+        async with ebbgate.asyncio.concurrency("off") as lease:
+            assert not lease.protected
+        await ebbgate.asyncio.rate_limit("off")
+
+    asyncio.run(use())
+    with ebbgate.sync.concurrency("off"):
+        ebbgate.sync.rate_limit("off")
+    noted = [message for message in caplog.messages if "is disabled" in message]
+    assert noted == ["limit 'off' is disabled, so it does not block (turn it on: ebbgate limit enable 'off')"]
+
+
+def test_a_sync_call_in_async_code_is_warned_of_once_where_it_stands(client: Client) -> None:
+    client.create_limit("db", 5, slot_decay_per_second=5.0)
+
+    async def block() -> None:
+        with ebbgate.sync.concurrency("db"):
+            pass
+
+    async def spend() -> None:
+        ebbgate.sync.rate_limit("db")
+
+    async def beside() -> None:
+        await asyncio.to_thread(ebbgate.sync.rate_limit, "db")
+        with ebbgate.sync.concurrency([]), ebbgate.sync.concurrency("db", suppress_warnings=True):
+            pass
+
+    asyncio.run(beside())
+    for use, right in ((block, "async with concurrency(...)"), (spend, "await rate_limit(...)")):
+        blocks.forget_warnings()
+        with pytest.warns(BlockingCallWarning) as told:
+            asyncio.run(use())
+        (warning,) = told
+        assert str(warning.message).endswith(f"import from ebbgate.asyncio and write: {right}")
+        assert warning.filename == __file__
+        asyncio.run(use())  # said once
+
+
+def test_with_where_async_with_is_meant_and_the_other_way_round(client: Client) -> None:
+    with (
+        pytest.raises(TypeError, match="async with concurrency"),
+        ebbgate.asyncio.concurrency("db"),  # type: ignore[attr-defined]  # the mistake
+    ):
+        pytest.fail("it is not entered")
+
+    async def mixed_up() -> None:
+        async with ebbgate.sync.concurrency("db"):  # type: ignore[attr-defined]  # the mistake
+            pytest.fail("it is not entered")
+
+    async def awaited() -> None:
+        await ebbgate.asyncio.concurrency("db")  # type: ignore[misc]  # the mistake
+
+    with pytest.raises(TypeError, match=r"for `async with`, import it from ebbgate\.asyncio"):
+        asyncio.run(mixed_up())
+    with pytest.raises(TypeError, match="not awaited but entered: async with"):
+        asyncio.run(awaited())
+
+
+def test_forgotten_parentheses(client: Client) -> None:
+    def work() -> None:
+        pytest.fail("it is not called")
+
+    for module in (ebbgate.sync, ebbgate.asyncio):
+        with pytest.raises(InvalidRequest, match=r'write the parentheses: @concurrency\("name"\)'):
+            module.concurrency(work)  # as @concurrency does
+
+
+def test_a_generator_would_run_without_the_slots(client: Client) -> None:
+    def rows() -> Iterator[int]:
+        yield 1
+
+    for module in (ebbgate.sync, ebbgate.asyncio):
+        with pytest.raises(TypeError, match="write `with concurrency"):
+            module.concurrency("db")(rows)
+
+
+def test_a_block_that_is_entered_twice(client: Client) -> None:
+    client.create_limit("db", 5)
+    block = ebbgate.sync.concurrency("db")
+    with block, pytest.raises(RuntimeError, match=r"call concurrency\(\.\.\.\) again"), block:
+        pytest.fail("it is not entered")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with ebbgate.sync.concurrency("db"):
+            pass
