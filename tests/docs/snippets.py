@@ -57,6 +57,18 @@ NOT_RUN = {
         ),
         "tests/prefect runs both, against a real server of Prefect's",
     ),
+    "pip install 'ebbgate[yaml]'": "the library is installed where the tests run",
+    **dict.fromkeys(
+        (
+            "uv tool install ebbgate-terraform",
+            "ebbgate-terraform install",
+            "ebbgate-terraform doctor",
+            "terraform init",
+            "terraform apply",
+            "terraform import ebbgate_limit.database database",
+        ),
+        "packages/terraform-provider-ebbgate/tests/test_page.py does what this page shows",
+    ),
     "make demo": "tests/cli/test_demo.py runs it",
     "make simulate SEED=4711 STEPS=2000": "tests/simulation runs what it runs",
     "make simulate-long": "it runs until it is stopped",
