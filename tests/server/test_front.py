@@ -196,7 +196,6 @@ async def test_a_header_that_decides_stands_once(server: Server, probe: Probe, h
 @pytest.mark.asyncio
 async def test_with_keys_every_route_needs_one_but_health(guarded: Server, probe: Probe) -> None:
     for path in (
-        "/",
         "/v1/limits",
         "/metrics",
         "/openapi.json",

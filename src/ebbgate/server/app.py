@@ -13,6 +13,7 @@ from ebbgate.server.rest.app import rest_app
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.stream import Receive, Scope, Send, Stream
 from ebbgate.server.tally import Tallies
+from ebbgate.server.ui.app import ui_app
 from ebbgate.stores import open_store, path_of
 from ebbgate.stores.sqlite import Durability
 from ebbgate.wire.stream import PATH
@@ -101,6 +102,8 @@ class Service:
             else:
                 await receive()
                 await send({"type": "websocket.close", "code": 4404})
+        elif scope["type"] == "http" and (scope["path"] == "/" or scope["path"].startswith("/ui/")):
+            await ui_app(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] == METRICS_PATH:
             if self._metrics is None:
                 self._metrics = await asyncio.to_thread(

@@ -25,6 +25,8 @@ from ebbgate.server.refusals import (
     TOO_LARGE,
     Refusal,
 )
+from ebbgate.server.ui.files import SITE
+from ebbgate.server.ui.logins import LOGINS, SESSION_PATH, Logins
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -41,7 +43,7 @@ WAITS: Final = "ebbgate.waits"
 HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/api/health", "/api/ready"})
 """What tells whether the server is well; of these Prefect's clients know the last two."""
 
-UI_PATHS: Final[frozenset[str]] = frozenset()
+UI_PATHS: Final = SITE.paths | {SESSION_PATH}
 """What a browser loads before anybody can have given it a key. Nothing in there may be secret."""
 
 SLOW_SECONDS: Final = 1.0
@@ -51,7 +53,7 @@ _READING: Final = frozenset({"GET", "HEAD"})
 _BASIC_PREFIX: Final = "/api/"
 _LOOKED_AT: Final = frozenset({
     b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"authorization",
-    b"content-length", b"transfer-encoding",
+    b"content-length", b"transfer-encoding", b"cookie",
 })  # fmt: skip
 _OWN_SITES: Final = frozenset({b"same-origin", b"none"})
 _ORIGINS: Final = {"http": b"http://", "ws": b"http://", "https": b"https://", "wss": b"https://"}
@@ -82,6 +84,7 @@ class Front:
         """
         self._app = app
         self._keys = None if trusted or not options.keys else options.keys
+        self._logins = None if self._keys is None else Logins(self._keys)
         self._names = options.host_names
         self._hosts: set[bytes] = set()  # that were found to be served, as written
         self._peers = None if trusted else Peers.of(options)
@@ -148,10 +151,16 @@ class Front:
 
     def _ask_for_key(self, scope: Scope, found: dict[bytes, bytes]) -> Refusal | None:
         scope[KEY] = ""
-        if self._keys is None or (scope["path"] in _OPEN_PATHS and scope.get("method") in _READING):
+        path, logins = scope["path"], self._logins
+        scope[LOGINS] = logins
+        if self._keys is None or path == SESSION_PATH:
             return None
-        basic = scope["path"].startswith(_BASIC_PREFIX)
+        if path in _OPEN_PATHS and scope.get("method") in _READING:
+            return None
+        basic = path.startswith(_BASIC_PREFIX)
         key_id = self._keys.id_of(found.get(b"authorization", b""), basic=basic)
+        if key_id is None and logins is not None and not basic and _is_of_a_page(scope, found):
+            key_id = logins.id_of(scope, found[b"cookie"])
         if key_id is None:
             return NO_KEY_BASIC if basic else NO_KEY
         scope[KEY] = key_id
@@ -252,6 +261,16 @@ def _is_harmless(scope: Scope, found: dict[bytes, bytes]) -> bool:
         and found.get(b"sec-fetch-mode") == b"navigate"
         and found.get(b"sec-fetch-dest") == b"document"
         and scope["path"] in _OPEN_PATHS
+    )
+
+
+def _is_of_a_page(scope: Scope, found: dict[bytes, bytes]) -> bool:
+    """Tell whether a cookie may stand for a key: what changes something must say that it comes from our page."""
+    return (
+        b"cookie" in found
+        and b"authorization" not in found
+        and scope["type"] == "http"
+        and (scope["method"] in _READING or b"origin" in found or b"sec-fetch-site" in found)
     )
 
 

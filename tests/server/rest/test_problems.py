@@ -30,7 +30,7 @@ sys.stdin.read()
 
 
 def test_what_is_not_there_is_not_found(rest: Served) -> None:
-    for path in ("/", "/v1", "/v1/limits/a/b", "/v2/limits", "/v1/leases/a/b", "/docs", "/schema"):
+    for path in ("/v1", "/v1/limits/a/b", "/v2/limits", "/v1/leases/a/b", "/docs", "/schema"):
         problem_of(rest.client.get(path), 404, "route_not_found")
 
 

@@ -1,0 +1,70 @@
+// Numbers, durations, instants and rates as people read and write them.
+
+const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
+const fine = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
+
+export const number = (value) => whole.format(value);
+
+export function plural(count, one, many = `${one}s`) {
+  return `${number(count)} ${count === 1 ? one : many}`;
+}
+
+export function perSecond(value) {
+  if (value === null) return '–';
+  if (value === 0) return '0';
+  if (value >= 100) return whole.format(value);
+  return value < 0.05 ? '<0.1' : fine.format(value);
+}
+
+// A duration in seconds, in its two largest units.
+export function duration(seconds) {
+  if (!Number.isFinite(seconds)) return '–';
+  const total = Math.max(0, seconds);
+  if (total < 1) return total < 0.01 ? '0 s' : `${total.toFixed(total < 0.1 ? 2 : 1)} s`;
+  const s = Math.floor(total);
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${String(s % 60).padStart(2, '0')} s`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${String(Math.floor(s / 60) % 60).padStart(2, '0')} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor(s / 3600) % 24} h`;
+}
+
+export const clockTime = (instant) => new Date(instant).toLocaleTimeString('en-GB');
+
+export const fullTime = (instant) => `${new Date(instant).toISOString().replace('T', ' ').slice(0, 19)} UTC`;
+
+export const shortId = (id) => id.slice(-8);
+
+const UNITS = {
+  s: 1, sec: 1, second: 1, min: 60, minute: 60, h: 3600, hour: 3600, d: 86400, day: 86400,
+};
+
+// Slots per second for a text such as 60/hour or 0.5; null if it is not a rate.
+export function parseRate(text) {
+  const plain = text.trim();
+  if (/^\d+(\.\d+)?([eE]-?\d+)?$/.test(plain)) return Number(plain);
+  const match = /^(\d+(?:\.\d+)?)\s*(?:\/|per)\s*([a-z]+?)s?$/.exec(plain);
+  const unit = match && (UNITS[match[2]] ?? UNITS[`${match[2]}s`]);
+  return unit ? Number(match[1]) / unit : null;
+}
+
+// What is sent for such a text: a number as a number, all else as it was written, so that it stays exact.
+export function rateToSend(text) {
+  const plain = text.trim();
+  return /[a-z/]/.test(plain.replace(/[eE]-?\d+$/, '')) ? plain : Number(plain);
+}
+
+// A decay as a person would write it: in the unit in which it is a whole number, if there is one.
+export function rate(decay) {
+  if (decay === 0) return '';
+  for (const [unit, seconds] of [['s', 1], ['min', 60], ['hour', 3600], ['day', 86400]]) {
+    const count = decay * seconds;
+    const rounded = Math.round(count);
+    if (rounded >= 1 && Math.abs(count - rounded) < 1e-9 * rounded) return `${rounded}/${unit}`;
+  }
+  return `${Number(decay.toPrecision(4))}/s`;
+}
+
+export function holderName(holder) {
+  if (holder.host) return holder.pid ? `${holder.host} · ${holder.pid}` : holder.host;
+  return holder.labels.address ? `REST from ${holder.labels.address}` : holder.session;
+}

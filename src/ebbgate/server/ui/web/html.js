@@ -1,0 +1,5 @@
+// What every page is written with.
+import { h } from 'preact';
+import htm from 'htm';
+
+export const html = htm.bind(h);

@@ -1,0 +1,159 @@
+// Holders and the queue of one limit, asked for again whenever something happens there.
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { Problem, ask, leasesPath } from './api.js';
+import { duration, fullTime, holderName, number, plural, shortId } from './format.js';
+import { html } from './html.js';
+import { clock, secondsSince, secondsUntil } from './state.js';
+
+const PAGE = 100;
+const SHOWN_MAX = 1000;
+const BETWEEN_MS = 400;
+const RENEWALS_MS = 5000; // renewals are no news, but move the countdown
+
+const NONE = { held: [], waiting: [], heldMore: false, waitingMore: false, loaded: false, problem: null };
+
+export function useLeases(info) {
+  const [found, setFound] = useState(NONE);
+  const [size, setSize] = useState(PAGE);
+  const work = useRef({ timer: 0, busy: false, again: false, at: 0, gone: false });
+  const id = info?.id ?? null;
+
+  const load = async () => {
+    const state = work.current;
+    if (state.gone || !id) return;
+    if (state.busy) {
+      state.again = true;
+      return;
+    }
+    state.busy = true;
+    state.at = Date.now();
+    try {
+      const [held, waiting] = await Promise.all([ask('GET', leasesPath(id, 'held', size)), ask('GET', leasesPath(id, 'waiting', size))]);
+      if (!state.gone) {
+        setFound({ held: held.items, waiting: waiting.items, heldMore: held.next_cursor !== null, waitingMore: waiting.next_cursor !== null, loaded: true, problem: null });
+      }
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      if (!state.gone && error.status !== 0 && error.status !== 404) setFound((old) => ({ ...old, problem: error }));
+    }
+    state.busy = false;
+    if (state.again) {
+      state.again = false;
+      soon();
+    }
+  };
+  const soon = () => {
+    const state = work.current;
+    clearTimeout(state.timer);
+    state.timer = setTimeout(load, Math.max(0, state.at + BETWEEN_MS - Date.now()));
+  };
+  useEffect(soon, [info, size]); // every change at the limit brings a new info
+  useEffect(() => {
+    work.current.gone = false;
+    const timer = setInterval(() => document.hidden || soon(), RENEWALS_MS);
+    return () => {
+      work.current.gone = true;
+      clearInterval(timer);
+      clearTimeout(work.current.timer);
+    };
+  }, [id, size]);
+  return { ...found, reload: soon, more: size < SHOWN_MAX ? () => setSize(Math.min(SHOWN_MAX, size * 4)) : null };
+}
+
+const slotsOf = (lease, name) => lease.limits.find((one) => one.name === name)?.slots ?? 0;
+
+function Who({ lease }) {
+  const labels = Object.entries(lease.holder.labels).filter(([name]) => name !== 'address' || lease.holder.host);
+  return html`<div class="who"><b>${holderName(lease.holder)}</b>
+    ${lease.holder.away_since && html`<span class="badge bad" title=${fullTime(lease.holder.away_since)}>away ${duration(secondsSince(lease.holder.away_since))}</span>`}
+    ${labels.map(([name, value]) => html`<span class="label">${name}=${value}</span>`)}
+    <span class="soft small" title=${lease.id}>lease …${shortId(lease.id)}</span>
+  </div>`;
+}
+
+function Asks({ lease, name }) {
+  const others = lease.limits.filter((one) => one.name !== name);
+  return html`${number(slotsOf(lease, name))}${others.map((one) => html`<span class="soft small with"> + ${number(one.slots)} of ${one.name}</span>`)}`;
+}
+
+function Countdown({ lease }) {
+  void clock.value;
+  const left = secondsUntil(lease.expires);
+  const share = Math.min(1, Math.max(0, left / lease.lease_duration_seconds));
+  return html`<span class=${left < 10 ? 'soon' : ''} title=${`Ends ${fullTime(lease.expires)} unless it is renewed`}>${duration(left)}</span>
+    <progress max="1" value=${share} aria-label=${`${Math.round(share * 100)} % of the lease is left`}></progress>`;
+}
+
+function More({ leases, shown, more }) {
+  if (!more) return null;
+  return html`<p class="none">The first ${number(shown)} are shown. ${leases.more && html`<button type="button" onClick=${leases.more}>Show more</button>`}</p>`;
+}
+
+export function Holders({ info, leases, revoke }) {
+  void clock.value;
+  const rows = leases.held;
+  return html`<section class="panel" aria-labelledby="holders">
+    <h2 id="holders">Holders <span class="count">${number(rows.length)}${leases.heldMore ? '+' : ''}</span></h2>
+    ${!leases.loaded && html`<div class="ghost" role="status"><span class="unseen">Loading holders</span></div>`}
+    ${leases.loaded && !rows.length && html`<p class="none">${info.slot_decay_per_second > 0 ? 'Nobody holds a slot. What is spent comes back with time, and belongs to nobody.' : 'Nobody holds a slot.'}</p>`}
+    ${rows.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="holders"><table>
+      <thead><tr><th scope="col">Holder</th><th scope="col" class="number">Slots</th><th scope="col" class="number">Held for</th><th scope="col" class="number">Countdown</th><th scope="col" class="number">Fencing token</th><th scope="col"><span class="unseen">Revoke</span></th></tr></thead>
+      <tbody>${rows.map(
+        (lease) => html`<tr key=${lease.id}>
+          <td data-title="Holder"><${Who} lease=${lease} /></td>
+          <td data-title="Slots" class="number"><${Asks} lease=${lease} name=${info.name} /></td>
+          <td data-title="Held for" class="number" title=${fullTime(lease.granted)}>${duration(secondsSince(lease.granted))}</td>
+          <td data-title="Countdown" class="number countdown"><${Countdown} lease=${lease} /></td>
+          <td data-title="Fencing token" class="number token">${lease.fencing_token}</td>
+          <td class="do"><button type="button" class="danger quiet" aria-label=${`Revoke the lease of ${holderName(lease.holder)}`} onClick=${() => revoke(lease)}>Revoke</button></td>
+        </tr>`,
+      )}</tbody>
+    </table></div>`}
+    <${More} leases=${leases} shown=${rows.length} more=${leases.heldMore} />
+  </section>`;
+}
+
+// Why a waiter is not in: what it lacks, and whose leases stand before it.
+function Why({ lease, info, leases }) {
+  const lacks = lease.lacks ?? [];
+  const blockers = (lease.blocked_by ?? []).map((id) => leases.held.find((held) => held.id === id) ?? { id, holder: null });
+  const named = blockers.filter((one) => one.holder).slice(0, 2).map((one) => holderName(one.holder));
+  const rest = blockers.length - named.length;
+  const elsewhere = lacks.filter((name) => name !== info.name);
+  const parts = [];
+  if (lacks.includes(info.name)) {
+    if (info.limit === 0) parts.push('the limit is closed');
+    else if (named.length) parts.push(`${named.join(', ')}${rest ? ` and ${plural(rest, 'other')}` : ''} ${blockers.length === 1 ? 'holds' : 'hold'} it`);
+    else if (lease.kind === 'spend' || !blockers.length) parts.push(info.slot_decay_per_second > 0 ? 'slots must come back' : 'its turn has not come');
+    else parts.push(`${plural(blockers.length, 'lease')} hold${blockers.length === 1 ? 's' : ''} it`);
+  } else if (!elsewhere.length) {
+    parts.push('those before it have not got in');
+  }
+  if (elsewhere.length) parts.push(`lacks ${elsewhere.join(', ')}`);
+  return html`<span>${parts.join('; ')}</span>`;
+}
+
+export function Queue({ info, leases, revoke }) {
+  void clock.value;
+  const rows = leases.waiting;
+  return html`<section class="panel" aria-labelledby="queue">
+    <h2 id="queue">Queue <span class="count">${number(Math.max(info.waiting, rows.length))}</span></h2>
+    ${!leases.loaded && html`<div class="ghost" role="status"><span class="unseen">Loading the queue</span></div>`}
+    ${leases.loaded && !rows.length && html`<p class="none">Nobody waits.</p>`}
+    ${rows.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="queue"><table>
+      <thead><tr><th scope="col" class="number">Place</th><th scope="col">Waiter</th><th scope="col" class="number">Slots</th><th scope="col" class="number">Waits</th><th scope="col">Because</th><th scope="col" class="number">Estimate</th><th scope="col"><span class="unseen">Remove</span></th></tr></thead>
+      <tbody>${rows.map(
+        (lease) => html`<tr key=${lease.id}>
+          <td data-title="Place" class="number place">${lease.position}${lease.priority !== 0 && html`<span class="soft small"> priority ${lease.priority}</span>`}</td>
+          <td data-title="Waiter"><${Who} lease=${lease} /></td>
+          <td data-title="Slots" class="number"><${Asks} lease=${lease} name=${info.name} /></td>
+          <td data-title="Waits" class="number" title=${fullTime(lease.asked)}>${duration(secondsSince(lease.asked))}</td>
+          <td data-title="Because"><${Why} lease=${lease} info=${info} leases=${leases} /></td>
+          <td data-title="Estimate" class="number">${lease.estimate_seconds === null ? html`<span class="soft">unknown</span>` : `≤ ${duration(lease.estimate_seconds)}`}</td>
+          <td class="do"><button type="button" class="danger quiet" aria-label=${`Remove ${holderName(lease.holder)} from the queue`} onClick=${() => revoke(lease)}>Remove</button></td>
+        </tr>`,
+      )}</tbody>
+    </table></div>`}
+    <${More} leases=${leases} shown=${rows.length} more=${leases.waitingMore} />
+  </section>`;
+}
