@@ -208,3 +208,20 @@ def test_a_request_that_is_sent_again_under_its_key_changes_nothing_more(rest: S
         "/v1/limits", json={"name": "x", "limit": 1}, headers={"Idempotency-Key": "a b"}
     )
     problem_of(answer, 422, "invalid_request")
+
+
+def test_a_limit_cools_down_and_lets_people_in_again(rest: Served) -> None:
+    rest.limit("vendor", 5)
+    cool = "/v1/limits/vendor/cool-down"
+    answer = rest.client.post(cool, json={"duration_seconds": 60, "why": "429 from the vendor"})
+    assert answer.status_code == 200
+    assert answer.json()["cool_down_why"] == "429 from the vendor"
+    waiting = rest.acquire("vendor", status=202)
+    shorter = rest.client.post(cool, json={"duration_seconds": 1}).json()
+    assert shorter["cool_down_until"] == answer.json()["cool_down_until"], "the longer one stays"
+    assert rest.client.post(cool, json={"duration_seconds": 0}).json()["cool_down_until"] is None
+    assert rest.read(waiting).json()["state"] == "held"
+    problem_of(rest.client.post(cool, json={"duration_seconds": 1e9}), 422, "invalid_request")
+    problem_of(rest.client.post(cool, json={"seconds": 1}), 422, "invalid_request")
+    gone = rest.client.post("/v1/limits/nobody/cool-down", json={"duration_seconds": 1})
+    problem_of(gone, 404, "limit_not_found")

@@ -41,6 +41,7 @@ def test_it_names_every_route_that_is_promised(document: dict[str, Any]) -> None
         "/v1/leases/{id}/revoke": {"post"},
         "/v1/spends": {"post"},
         "/v1/events": {"get"},
+        "/v1/limits/{name_or_id}/cool-down": {"post"},
     }
 
 

@@ -74,6 +74,7 @@ def _routes(decider: Decider, hearing: Hearing, leases: LeaseRoutes) -> list[HTT
         route("PUT", LIMIT, limits.replace, operations.REPLACE_LIMIT),
         route("PATCH", LIMIT, limits.change, operations.CHANGE_LIMIT),
         route("DELETE", LIMIT, limits.delete, operations.DELETE_LIMIT),
+        route("POST", f"{LIMIT}/cool-down", limits.cool_down, operations.COOL_DOWN),
         route("POST", LEASES, leases.acquire, operations.ACQUIRE),
         route("GET", LEASES, leases.list, operations.LIST_LEASES),
         route("POST", RENEW, leases.renew, operations.RENEW),

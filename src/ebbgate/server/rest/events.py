@@ -6,6 +6,7 @@ until that end closes.
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -23,6 +24,7 @@ from ebbgate.server.rest.requests import parameters
 from ebbgate.server.rest.watching import Change, Viewer, Watching, narrowed
 from ebbgate.wire.questions import ListLimits, ReadLimit
 from ebbgate.wire.shapes import LimitInfo
+from ebbgate.wire.showing import instant
 
 VIEWERS_MAX: Final = 500
 HEARTBEAT_SECONDS: Final = 15.0
@@ -43,6 +45,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """How the limits are; a long list comes in several, of which all but the last have `more`."""
 
     version: int
+    now: datetime  # by the store's clock
     limits: list[LimitInfo]
     more: bool
 
@@ -187,7 +190,8 @@ class Telling:
                 found = [self._decider.ask(ReadLimit(limit_id))]
             limits = [entry for entry in found if isinstance(entry, LimitInfo)]
             more = len(limits) == SNAPSHOT_LIMITS
-            snapshot = Snapshot(version=version, limits=limits, more=more)
+            now = instant(self._decider.store.clock())
+            snapshot = Snapshot(version=version, now=now, limits=limits, more=more)
             await self._write(send, _event("snapshot", version, snapshot))
             after = limits[-1].name if limits else ""
 

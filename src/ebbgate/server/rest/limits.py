@@ -9,7 +9,7 @@ from unicodedata import normalize
 import msgspec
 from litestar.types import ASGIApp, Scope
 
-from ebbgate.core.commands import Command, DeleteLimit, Done, Outcome, PutLimit, Refused
+from ebbgate.core.commands import Command, CoolDown, DeleteLimit, Done, Outcome, PutLimit, Refused
 from ebbgate.core.decay import parse_rate
 from ebbgate.core.limits import is_uuid
 from ebbgate.errors import InvalidRequest
@@ -21,10 +21,12 @@ from ebbgate.server.rest.problems import refusal
 from ebbgate.server.rest.requests import (
     BodyReader,
     ChangeBody,
+    CoolDownBody,
     CreateBody,
     ReplaceBody,
     body_of,
     flag,
+    microseconds,
     page_size,
     parameters,
 )
@@ -39,6 +41,7 @@ Mode = Literal["create", "update", "put"]
 
 _create: Final = BodyReader(CreateBody)
 _replace: Final = BodyReader(ReplaceBody)
+_cool_down: Final = BodyReader(CoolDownBody)
 _change: Final = BodyReader(ChangeBody, "application/merge-patch+json")
 
 _IDEMPOTENCY_VALUE: Final = re.compile(rb"[!-~]{1,200}")
@@ -128,6 +131,14 @@ class LimitRoutes:
             "limit %r deleted", target, extra={"fields": {"key": key_of(request.scope), "force": force}}
         )
         return Answer(204)
+
+    async def cool_down(self, request: Asked) -> ASGIApp:
+        """Let nobody in for a while, or let people in again."""
+        asked = await _cool_down.read(request)
+        outcome = await self._carry_out(
+            CoolDown(_target(request.scope), microseconds(asked.duration_seconds), asked.why)
+        )
+        return refusal(outcome) if isinstance(outcome, Refused) else await self.read(request)
 
     async def _put(self, command: PutLimit) -> Answer:
         outcome = await self._carry_out(command)

@@ -11,6 +11,7 @@ from ebbgate.server.rest.requests import (
     WAIT_MAX_SECONDS,
     AcquireBody,
     ChangeBody,
+    CoolDownBody,
     CreateBody,
     RenewBody,
     ReplaceBody,
@@ -140,6 +141,16 @@ DELETE_LIMIT: Final = Operation(
     parameters=(_NAME_OR_ID, _FORCE),
     replies={204: _DONE},
     problems=(404, 409, 422, 503),
+)
+COOL_DOWN: Final = Operation(
+    id="coolDownLimit",
+    summary="Let nobody in for a while, or with 0 seconds let people in again",
+    description="Who holds slots keeps them, who waits its place. A cool-down that lasts longer already stays.",
+    parameters=(_NAME_OR_ID,),
+    body=CoolDownBody,
+    body_example={"duration_seconds": 30, "why": "429 from the vendor"},
+    replies={200: _ONE_LIMIT},
+    problems=(404, 503),
 )
 
 _LINKS: Final = ("read", "renew", "release", "revoke")

@@ -14,7 +14,7 @@ from litestar.types import Scope
 
 from ebbgate.core.commands import LABEL_LENGTH_MAX, LABELS_MAX, LIMITS_MAX, PRIORITY_MAX, wanted
 from ebbgate.core.limits import DESCRIPTION_LENGTH_MAX, LIMIT_MAX, NAME_LENGTH_MAX
-from ebbgate.core.model import SECOND, Slots
+from ebbgate.core.model import COOL_MAX_US, SECOND, Slots
 from ebbgate.errors import InvalidRequest
 from ebbgate.server.options import BODY_BYTES_MAX
 from ebbgate.server.rest.describing import Asked
@@ -149,6 +149,13 @@ class ChangeBody(_Body, frozen=True):
     rate: Rate | msgspec.UnsetType = msgspec.UNSET
     active: bool | msgspec.UnsetType = msgspec.UNSET
     description: Text | msgspec.UnsetType = msgspec.UNSET
+
+
+class CoolDownBody(_Body, frozen=True):
+    """For how long nobody is let in."""
+
+    duration_seconds: Annotated[float, _says(minimum=0, maximum=COOL_MAX_US // SECOND)]  # 0 ends it now
+    why: Annotated[str, _says(maxLength=LABEL_LENGTH_MAX)] = ""
 
 
 B = TypeVar("B", bound=_Body)

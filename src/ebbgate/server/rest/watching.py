@@ -8,7 +8,7 @@ Known limit: what happens between two tellings is told by where it led to; of le
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
@@ -40,6 +40,9 @@ class LeaseEvent(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["hold", "spend"]
     limits: list[SlotsInfo]
     session: str
+    host: str  # of the session, where it is known
+    pid: int
+    labels: dict[str, str]
     fencing_token: int | None
     at: datetime
 
@@ -48,6 +51,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """What happened since the last telling."""
 
     version: int
+    now: datetime  # by the store's clock
     limits: list[LimitInfo]  # as they are now
     gone: list[str]  # ids of limits that were deleted
     leases: list[LeaseEvent]
@@ -82,6 +86,7 @@ class _Seen(msgspec.Struct, frozen=True):
     kind: Literal["hold", "spend"]
     slots: Slots
     session: str
+    labels: Mapping[str, str]
     token: int
     at_us: int
 
@@ -203,11 +208,11 @@ class Watching:
         if len(self._leases) >= LEASES_MAX:
             self._left_out += 1
             return
-        self._leases.append(
-            _Seen(
-                lease.id, lease.state, lease.why, lease.kind, lease.slots, lease.session, lease.token, at_us
-            )
-        )
+        seen = _Seen(
+            lease.id, lease.state, lease.why, lease.kind, lease.slots, lease.session, lease.labels,
+            lease.token, at_us,
+        )  # fmt: skip
+        self._leases.append(seen)
 
     # --- telling
 
@@ -258,10 +263,14 @@ class Watching:
         left_out = self._left_out
         self._leases.clear()
         self._left_out = 0
-        return Change(version=version, limits=limits, gone=gone, leases=leases, leases_left_out=left_out)
+        return Change(
+            version=version, now=instant(now_us), limits=limits, gone=gone, leases=leases,
+            leases_left_out=left_out,
+        )  # fmt: skip
 
     def _lease_event(self, seen: _Seen) -> LeaseEvent:
         lives = self._decider.book.lives
+        session = self._decider.book.sessions.get(seen.session)
         return LeaseEvent(
             id=seen.id,
             state=seen.state,
@@ -269,6 +278,9 @@ class Watching:
             kind=seen.kind,
             limits=[SlotsInfo(lives[id_].limit.name, slots) for id_, slots in seen.slots if id_ in lives],
             session=seen.session,
+            host=session.host if session else "",
+            pid=session.pid if session else 0,
+            labels={**(session.labels if session else {}), **seen.labels},
             fencing_token=seen.token if seen.token >= 0 else None,
             at=instant(seen.at_us),
         )
@@ -281,4 +293,6 @@ def narrowed(change: Change, limit_id: str, name: str) -> Change | None:
     leases = [event for event in change.leases if any(limit.name == name for limit in event.limits)]
     if not (limits or gone or leases):
         return None
-    return Change(version=change.version, limits=limits, gone=gone, leases=leases, leases_left_out=0)
+    return Change(
+        version=change.version, now=change.now, limits=limits, gone=gone, leases=leases, leases_left_out=0
+    )
