@@ -151,8 +151,13 @@ class Page:
         }
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         terminal = {"COLUMNS": "100", "NO_COLOR": "1", "PATH": path, "PYTHONWARNINGS": "error"}
+        # A page that runs pytest needs none of the plugins that these tests have installed, except one.
+        quick = {
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTEST_ADDOPTS": "-p xdist.plugin -p no:cacheprovider",
+        }
         kept = {key: value for key, value in os.environ.items() if not key.startswith("EBBGATE_")}
-        self.environment = {**kept, **places, **terminal}
+        self.environment = {**kept, **places, **terminal, **quick}
 
     def run(self, block: Block) -> None:
         """Run a block and compare what it says."""

@@ -195,13 +195,12 @@ def test_alerts_say_what_to_do_and_the_page_has_each_of_them() -> None:
     assert re.findall(r"^\| `(Ebbgate\w+)` \|", page, re.MULTILINE) == [rule["alert"] for rule in rules]
 
 
-def test_the_rules_are_what_prometheus_accepts() -> None:
+@pytest.mark.parametrize(("what", "file"), [("check", ALERTS), ("test", ROOT / "tests/server/alerts.yml")])
+def test_prometheus_accepts_the_rules_and_they_fire(what: str, file: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not here; on Debian it comes with: apt-get install prometheus")
-    done = subprocess.run(
-        [promtool, "check", "rules", str(ALERTS)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([promtool, what, "rules", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
