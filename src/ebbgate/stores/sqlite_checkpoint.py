@@ -23,7 +23,7 @@ from ebbgate.stores.sqlite_lock import FileLock
 from ebbgate.stores.sqlite_schema import PAGE_SIZE, beside, open_file
 
 START_BYTES: Final = 4 << 20
-"""From this size of the log on, there is something to do."""
+"""From this size of the log on, there is something to do, and again whenever it has grown by as much."""
 
 RESET_BYTES: Final = 16 << 20
 """From this size on, writers are kept out until the log can start over."""
@@ -44,6 +44,8 @@ class Checkpointer:
         self.path = path
         self.due = False
         self._start_pages = START_BYTES // PAGE_SIZE
+        self._pages = 0  # of the log, after the last commit
+        self._due_pages = self._start_pages  # from so many on there is something to do
         self._reset_pages = RESET_BYTES // PAGE_SIZE
         self._mutex = threading.Lock()
         self._wanted = threading.Event()
@@ -52,13 +54,17 @@ class Checkpointer:
 
     def grew(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         """Note the size of the log after a commit: what `set_wal_hook` calls."""
-        self.due = pages >= self._start_pages
+        if pages < self._pages:  # it was begun anew
+            self._due_pages = self._start_pages
+        self._pages = pages
+        self.due = pages >= self._due_pages
         return 0
 
     def wake(self) -> None:
         """See to it that the log is put into the file soon."""
         if self._wanted.is_set():
             return
+        self._due_pages = self._pages + self._start_pages
         with self._mutex:
             self._wanted.set()
             if self._thread is None and not self._closing.is_set():
@@ -92,12 +98,18 @@ class Checkpointer:
             turn = opened.enter_context(closing(FileLock(beside(self.path, "lock"))))
             guard = opened.enter_context(closing(Guard(self.path, _opened, _OPEN_US)))
             while self._goes_on():
-                if elected.try_lock():
-                    try:
-                        _pass(guard, turn, self._reset_pages)
-                    finally:
-                        elected.unlock()
+                if not self._is_done(elected, guard, turn):
+                    self._due_pages = self._start_pages  # again, with the next commit
                 self._closing.wait(_REST_S)
+
+    def _is_done(self, elected: FileLock, guard: Guard, turn: FileLock) -> bool:
+        """Do what there is to do, unless another process is at it."""
+        if not elected.try_lock():
+            return False
+        try:
+            return _pass(guard, turn, self._reset_pages)
+        finally:
+            elected.unlock()
 
     def _goes_on(self) -> bool:
         self._wanted.wait(_IDLE_S)
@@ -109,16 +121,20 @@ class Checkpointer:
             return False
 
 
-def _pass(guard: Guard, turn: FileLock, reset_pages: int) -> None:
-    with suppress(Busy):  # somebody else is at it, or reads for long: the next pass will do
+def _pass(guard: Guard, turn: FileLock, reset_pages: int) -> bool:
+    """Put the log into the file, and have a long one start over; tell whether that could be done."""
+    try:
         if guard.run(0, _checkpoint, apsw.SQLITE_CHECKPOINT_PASSIVE) < reset_pages:
-            return
+            return True
         has_turn = turn.lock(_TURN_US)
         try:
             guard.run(0, _checkpoint, apsw.SQLITE_CHECKPOINT_RESTART)
         finally:
             if has_turn:
                 turn.unlock()
+    except Busy:  # somebody else is at it, or reads for long: the next pass will do
+        return False
+    return True
 
 
 def _checkpoint(cursor: apsw.Cursor, mode: int) -> int:
