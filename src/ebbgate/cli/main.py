@@ -290,7 +290,8 @@ def _usage(error: Any) -> str:  # noqa: ANN401 - a CycloptsError, which is impor
     """Return what cannot be understood, and where the right words stand."""
     from cyclopts import MissingArgumentError, UnusedCliTokensError
 
-    said = str(error).strip().rstrip(".")
+    said = str(error).strip()
+    said = said if said.endswith("...") else said.rstrip(".")  # a list that is cut short ends so
     said = f"{said[:1].lower()}{said[1:]}"
     if isinstance(error, UnusedCliTokensError):
         said = f"unexpected {' '.join(map(repr, error.unused_tokens or ()))}"
@@ -299,7 +300,7 @@ def _usage(error: Any) -> str:  # noqa: ANN401 - a CycloptsError, which is impor
         given = any(token.partition("=")[0] in names for token in error.root_input_tokens or ())
         said = f"{error.argument.name} {'needs a value' if given else 'is missing'}"
     chain = " ".join(error.command_chain or ())
-    stop = "" if said.endswith("?") else "."
+    stop = "" if said.endswith(("?", "...")) else "."
     return f"{said}{stop} See: ebbgate {chain + ' ' if chain else ''}--help"
 
 
