@@ -167,6 +167,7 @@ def decorated(function: Callable[P, T], client: "Callable[[], Client]", terms: T
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        blocks.warn_of_blocking(terms, f"async def {function.__name__}", 2)
         with Block(client, terms):
             return function(*args, **kwargs)
 
