@@ -198,3 +198,19 @@ def test_one_lock_file_is_right_on_every_unix(workspace: Workspace) -> None:
     lock = (workspace.folder / ".terraform.lock.hcl").read_text()
     assert lock.count("h1:") == 1
     assert workspace.terraform("init", "-lockfile=readonly", "-input=false").code == 0
+
+
+def test_a_provider_that_cannot_start_says_why(workspace: Workspace, name: str) -> None:
+    workspace.write(resource(name, "limit = 5"))
+    whole = workspace.environment["PATH"]
+    workspace.environment["PATH"] = whole.partition(os.pathsep)[2]
+    failed = workspace.terraform("validate", "-no-color")
+    assert failed.code == 1
+    assert "ebbgate-terraform is not on PATH; install it: uv tool install ebbgate-terraform" in failed.said
+    workspace.environment["PATH"] = whole
+    broken = workspace.folder / "grpc"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise ImportError('not for this machine')")
+    failed = workspace.terraform("validate", "-no-color", more={"PYTHONPATH": str(workspace.folder)})
+    assert failed.code == 1
+    assert "cannot run here (ImportError: not for this machine); install it anew" in failed.said

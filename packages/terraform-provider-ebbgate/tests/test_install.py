@@ -174,6 +174,12 @@ def test_the_launcher_needs_nothing_but_a_shell(tmp_path: Path) -> None:
     command.parent.mkdir(parents=True)
     command.write_text('#!/bin/sh\necho "asked for $1"\n')
     command.chmod(0o755)
+    missing = subprocess.run(
+        ["/bin/sh", tmp_path / "launcher"], capture_output=True, text=True, check=False,
+        env={"HOME": str(tmp_path), "PATH": os.defpath},
+    )  # fmt: skip
+    assert missing.returncode == 127
+    assert missing.stdout.startswith("ebbgate-terraform is not on PATH; install it: ")
     done = subprocess.run(
         ["/bin/sh", tmp_path / "launcher"], capture_output=True, text=True, check=True,
         env={"HOME": str(tmp_path / "home"), "PATH": os.defpath},

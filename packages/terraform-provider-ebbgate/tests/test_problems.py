@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from terraform_support import Limits, Workspace, resource
 
+from tests.server.certificates import make_certificates
 from tests.server.processes import started
 
 pytestmark = pytest.mark.slow
@@ -199,3 +200,22 @@ def test_a_server_that_is_known_only_after_apply_is_waited_for(
     )
     workspace.apply(more={"EBBGATE_URL": ""})
     assert workspace.plan() == {}
+
+
+def test_a_server_behind_tls_is_trusted_by_its_authority(workspace: Workspace, name: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="eg") as short:
+        folder = make_certificates(Path(short))
+        flags = ("--tls-cert", str(folder / "one.pem"), "--tls-key", str(folder / "one.key"))
+        with started(Path(short), *flags) as server:
+            url = server.url.replace("127.0.0.1", "localhost")
+            provider = f'provider "ebbgate" {{\n  url = "{url}"\n}}\n'
+            workspace.write(provider + resource(name, "limit = 5"))
+            failed = workspace.terraform("plan", "-no-color")
+            assert "its certificate is not trusted" in failed.said
+            assert "on main.tf line 2," in failed.said
+            workspace.apply(more={"EBBGATE_CA_FILE": str(folder / "one.pem")})
+            nowhere = provider.replace("}\n", '  ca_file = "nowhere.pem"\n}\n')
+            workspace.write(nowhere + resource(name, "limit = 5"))
+            failed = workspace.terraform("plan", "-no-color")
+            assert "nowhere.pem: " in failed.said
+            assert "on main.tf line 3," in failed.said

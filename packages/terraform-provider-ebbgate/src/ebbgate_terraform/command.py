@@ -78,7 +78,10 @@ def _run(command: str, given: argparse.Namespace) -> int:
         from ebbgate_terraform.doctor import examine
 
         return examine(given.folder.absolute())
-    return _provide()
+    try:
+        return _provide()
+    except Exception as error:  # noqa: BLE001 - a broken installation, a full disk
+        return _stumbled(error)
 
 
 def _provide() -> int:
@@ -93,6 +96,16 @@ def _provide() -> int:
 
     serve(Provider())
     return 0
+
+
+def _stumbled(error: Exception) -> int:
+    """Tell why the provider cannot run, on the line that Terraform shows."""
+    said = " ".join(str(error).split())
+    sys.stdout.write(
+        f"ebbgate-terraform cannot run here ({type(error).__name__}: {said}); "
+        "install it anew: uv tool install --force ebbgate-terraform\n"
+    )
+    return 1
 
 
 if __name__ == "__main__":

@@ -22,7 +22,11 @@ PLATFORMS: Final = (
 LAUNCHER: Final = b"""\
 #!/bin/sh
 # Terraform provider for ebbgate: starts the command that `uv tool install ebbgate-terraform` installed.
-PATH="$PATH:$HOME/.local/bin" exec ebbgate-terraform provider
+PATH="$PATH:$HOME/.local/bin"
+command -v ebbgate-terraform >/dev/null && exec ebbgate-terraform provider
+# Terraform shows the first line of what a plugin prints.
+echo "ebbgate-terraform is not on PATH; install it: uv tool install ebbgate-terraform"
+exit 127
 """
 
 _MODE: Final = 0o755
