@@ -96,7 +96,7 @@ export function Holders({ info, leases, revoke }) {
     <h2 id="holders">Holders <span class="count">${number(rows.length)}${leases.heldMore ? '+' : ''}</span></h2>
     ${!leases.loaded && html`<div class="ghost" role="status"><span class="unseen">Loading holders</span></div>`}
     ${leases.loaded && !rows.length && html`<p class="none">${info.slot_decay_per_second > 0 ? 'Nobody holds a slot. What is spent comes back with time, and belongs to nobody.' : 'Nobody holds a slot.'}</p>`}
-    ${rows.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="holders"><table>
+    ${rows.length > 0 && html`<div class="scroll" tabindex="0" role="group" aria-labelledby="holders"><table>
       <thead><tr><th scope="col">Holder</th><th scope="col" class="number">Slots</th><th scope="col" class="number">Held for</th><th scope="col" class="number">Countdown</th><th scope="col" class="number">Fencing token</th><th scope="col"><span class="unseen">Revoke</span></th></tr></thead>
       <tbody>${rows.map(
         (lease) => html`<tr key=${lease.id}>
@@ -140,7 +140,7 @@ export function Queue({ info, leases, revoke }) {
     <h2 id="queue">Queue <span class="count">${number(Math.max(info.waiting, rows.length))}</span></h2>
     ${!leases.loaded && html`<div class="ghost" role="status"><span class="unseen">Loading the queue</span></div>`}
     ${leases.loaded && !rows.length && html`<p class="none">Nobody waits.</p>`}
-    ${rows.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-labelledby="queue"><table>
+    ${rows.length > 0 && html`<div class="scroll" tabindex="0" role="group" aria-labelledby="queue"><table>
       <thead><tr><th scope="col" class="number">Place</th><th scope="col">Waiter</th><th scope="col" class="number">Slots</th><th scope="col" class="number">Waits</th><th scope="col">Because</th><th scope="col" class="number">Estimate</th><th scope="col"><span class="unseen">Remove</span></th></tr></thead>
       <tbody>${rows.map(
         (lease) => html`<tr key=${lease.id}>

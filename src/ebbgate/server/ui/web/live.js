@@ -2,9 +2,9 @@
 import { access, connection, lostSince, loaded, takeChange, takeSnapshot, tick } from './state.js';
 
 const SILENCE_MS = 35_000; // more than two heartbeats
-const HIDDEN_MS = 5_000;
+const HIDDEN_MS = 2_000; // a tab that is only passed over keeps its stream
 const RETRY_MIN_MS = 250;
-const RETRY_MAX_MS = 5_000;
+const RETRY_MAX_MS = 3_000;
 
 let running = null; // what ends the present stream
 let lastId = null;

@@ -60,7 +60,7 @@ export function Empty({ title, children }) {
     <svg class="gate" viewBox="0 0 120 70" aria-hidden="true">
       <path d="M20 62V34a40 26 0 0 1 80 0v28" /><path class="water" d="M32 50q7-7 14 0t14 0 14 0 14 0M32 60q7-7 14 0t14 0 14 0 14 0" />
     </svg>
-    <h2>${title}</h2>${children}
+    <h1>${title}</h1>${children}
   </section>`;
 }
 

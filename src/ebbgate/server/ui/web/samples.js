@@ -1,7 +1,7 @@
 // The code to paste for a limit.
 
 const py = (text) => JSON.stringify(text);
-const sh = (text) => (/^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+const sh = (text) => (/^[\w./@:+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 export function creating(name, slots, decay) {
   return `ebbgate limit create ${sh(name)} --limit ${slots}${decay ? ` --rate ${sh(decay)}` : ''}`;
