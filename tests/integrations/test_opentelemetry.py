@@ -79,8 +79,7 @@ def hold_async(client: Client, name: str, inside: Callable[[], None], **terms: A
     async def main() -> str:
         asynchronous = AsyncClient(client.url)
         async with asynchronous.concurrency(name, **terms) as lease:
-            inside()
-            await asyncio.sleep(0)
+            await asyncio.to_thread(inside)
         return lease.id
 
     return asyncio.run(main())
