@@ -159,6 +159,10 @@ def _dispatch(arguments: list[str]) -> int:
 
         sys.stdout.write(f"{version()}\n")
         return exits.OK
+    if arguments[0] == "--names":
+        from ebbgate.cli.names import names
+
+        return names(arguments[1:])
     if arguments[0] == "run" and "--" not in arguments and not {"--help", "-h"} & set(arguments):
         raise exits.UsageError("put -- before the command, as in: ebbgate run --limit NAME -- COMMAND")
     _prepare()

@@ -33,7 +33,7 @@ class Waiting:
         """
         self._names = names
         self._url = url
-        self._silent = silent
+        self.is_silent = silent
         self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._over = threading.Event()
         self._heard: tuple[Situation, float] | None = None  # and when the wait began, on the monotonic clock
@@ -44,7 +44,7 @@ class Waiting:
 
     def __enter__(self) -> Self:
         """Tell from now on."""
-        if not self._silent:
+        if not self.is_silent:
             self._thread.start()
         return self
 
@@ -71,7 +71,7 @@ class Waiting:
         """Take in why; without a terminal, say it."""
         first = self._heard is None
         self._heard = (situation, time.monotonic() - waited_us / SECOND)
-        if not self._live and not self._silent:
+        if not self._live:
             say(f"ebbgate: {sentence(situation, waited_us)}")
         elif first:
             self._draw()
@@ -120,7 +120,7 @@ class _EverySecond:
         return (waited_us // SECOND + 1) * SECOND
 
     def wants(self, _waited_us: int) -> bool:
-        return True
+        return not self._waiting.is_silent
 
     def tell(self, situation: Situation, waited_us: int) -> None:
         self._waiting.hear(situation, waited_us)
