@@ -31,9 +31,6 @@ from ebbgate.errors import EbbgateError, ServerUnavailable
 from ebbgate.wire.questions import Answer, Question
 from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, ReleaseItem
 
-SOON: Final = 32
-"""So many commands do not wait for the end of the turn: the server works while the rest is asked."""
-
 LOOK_US: Final = GIVE_BACK_US // 2
 """How often is looked what time calls for while anything is unanswered."""
 
@@ -169,8 +166,6 @@ class LoopChannel(Channel):
         elif not self._is_flushing:
             self._is_flushing = True
             self.loop.call_soon(self._flush)
-        elif len(self._desk.out) >= SOON:
-            self._flush()
 
     async def _reply(self, asked: LoopAsked) -> Outcome | AnswerItem:
         if self._is_closed:
