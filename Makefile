@@ -79,12 +79,22 @@ $(READY): pyproject.toml uv.lock $(MADE)
 
 FORCE:
 
-test: lint types imports prefect terraform ## every check and every test, fast ones first
+test: lint types imports prefect terraform browser ## every check and every test, fast ones first
 	@$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 .PHONY: prefect
 prefect: $(READY) ## environments with Prefect in them, for the tests with its own clients; nginx too, if that may be installed
 	@$(BIN)/python -m tests.prefect.environments
+
+.PHONY: browser
+browser: ## a browser for the tests of the pages, where it may be installed; else they are skipped, and say so
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo 'installing chromium, for the tests of the pages'; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
+	        || echo 'NO BROWSER: the tests of the pages are skipped' >&2; \
+	else echo 'NO BROWSER: the tests of the pages are skipped; first: sudo apt-get install chromium' >&2; fi
 
 TERRAFORM_TESTS := packages/terraform-provider-ebbgate/tests
 

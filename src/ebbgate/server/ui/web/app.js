@@ -28,7 +28,7 @@ function LostNote() {
   if (connection.value !== 'lost') return null;
   const seconds = (Date.now() - lostSince.value) / 1000;
   if (seconds < 1) return null;
-  return html`<div class="lost" role="alert">
+  return html`<div class="away" role="alert">
     <p>The server has not answered for ${duration(seconds)}. ${loaded.value ? 'What you see is as it was then.' : ''} It is tried again and again.</p>
     <button type="button" onClick=${retryNow}>Try now</button>
   </div>`;

@@ -1,5 +1,5 @@
 // What a change would do, in numbers, from what is known of holders and waiters now.
-import { duration, number, plural } from './format.js';
+import { duration, number, plural, span } from './format.js';
 
 const slotsOf = (lease, name) => lease.limits.find((one) => one.name === name)?.slots ?? 0;
 const waitsFor = (lease, name) => lease.lacks ?? lease.limits.map((one) => one.name);
@@ -91,7 +91,7 @@ export function revoking(lease, info, waiters) {
 
 export function cooling(info, seconds) {
   if (!(seconds > 0)) return ['It takes a number of seconds.'];
-  const lines = [`Nobody gets in for ${duration(seconds)}, whatever room there is.`, keeping(info)];
+  const lines = [`Nobody gets in for ${span(seconds)}, whatever room there is.`, keeping(info)];
   lines.push(info.waiting ? `${plural(info.waiting, 'waiter')} ${info.waiting === 1 ? 'keeps its place' : 'keep their places'}.` : 'Nobody waits now.');
   return lines;
 }
@@ -100,7 +100,7 @@ export function decaying(info, decay) {
   if (decay === null) return ['Write the rate as 5/s, 100/min, 60/hour or 1000/day, or leave it empty.'];
   if (decay === info.slot_decay_per_second) return [];
   if (decay === 0) return [info.spent_slots > 0 ? `${number(Math.ceil(info.spent_slots))} spent slots come back at the old rate; then spending is an error.` : 'Spending from this limit becomes an error.'];
-  const lines = [`Spent slots come back every ${duration(1 / decay)}.`];
+  const lines = [`Spent slots come back every ${span(1 / decay)}.`];
   if (info.spent_slots > 0) lines.push(`${number(Math.ceil(info.spent_slots))} spent slots stay spent; the last is back in ${duration(info.spent_slots / decay)}.`);
   return lines;
 }

@@ -1,7 +1,7 @@
 // A new limit; what it will do is told while one types.
 import { useState } from 'preact/hooks';
 import { Problem, ask } from './api.js';
-import { duration, number, parseRate, plural, rateToSend } from './format.js';
+import { number, parseRate, plural, rateToSend, span } from './format.js';
 import { html } from './html.js';
 import { Code, Trouble } from './parts.js';
 import { Picture } from './picture.js';
@@ -35,9 +35,9 @@ function explained(kind, slots, decay, decayText) {
   if (slots === 0) return ['0 slots: nobody can spend any.'];
   const hourly = decay * 3600;
   return [
-    `After a quiet time, ${number(slots)} may go at once; then one every ${duration(1 / decay)}.`,
+    `After a quiet time, ${number(slots)} may go at once; then one every ${span(1 / decay)}.`,
     `In the long run ${decayText.trim()}${hourly >= 1 && !/h/.test(decayText) ? `, which is ${number(hourly)} an hour` : ''}.`,
-    `From empty it takes ${duration(slots / decay)} until ${slots === 1 ? 'the slot is' : `all ${number(slots)} are`} back.`,
+    `From empty it takes ${span(slots / decay)} until ${slots === 1 ? 'the slot is' : `all ${number(slots)} are`} back.`,
     'Spent slots come back with time alone; nothing gives them back sooner.',
   ];
 }

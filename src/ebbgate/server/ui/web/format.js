@@ -28,6 +28,13 @@ export function duration(seconds) {
   return `${Math.floor(s / 86400)} d ${Math.floor(s / 3600) % 24} h`;
 }
 
+// The same for a setting, which does not run: 60 is "1 min", and 1.5 keeps its fraction.
+export function span(seconds) {
+  const exact = Math.round(seconds * 1000) / 1000;
+  if (exact >= 1 && exact < 10 && !Number.isInteger(exact)) return `${fine.format(exact)} s`;
+  return duration(exact).replace(/ 0?0 (s|min|h)$/, '');
+}
+
 export const clockTime = (instant) => new Date(instant).toLocaleTimeString('en-GB');
 
 export const fullTime = (instant) => `${new Date(instant).toISOString().replace('T', ' ').slice(0, 19)} UTC`;

@@ -1,7 +1,7 @@
 // One limit: who holds it, who waits for it and why, and what can be done about it.
 import { useEffect, useState } from 'preact/hooks';
 import { CoolDown, Delete, Edit, EndCoolDown, Resize, Revoke, Toggle } from './dialogs.js';
-import { duration, fullTime, number, perSecond, plural, rate } from './format.js';
+import { duration, fullTime, number, perSecond, plural, rate, span } from './format.js';
 import { html } from './html.js';
 import { Holders, Queue, useLeases } from './leases.js';
 import { Badges, Bar, Code, Empty, Trouble, free, isCooling } from './parts.js';
@@ -24,7 +24,7 @@ function Facts({ entry }) {
     <div class=${info.waiting ? 'hot' : ''}><dt>Waiting</dt><dd>${number(info.waiting)}</dd></div>
     <div><dt>Longest wait</dt><dd>${info.waiting_since ? duration(secondsSince(info.waiting_since)) : '–'}</dd></div>
     <div><dt>Grants per second</dt><dd>${perSecond(grantRate(entry))}</dd></div>
-    ${decay > 0 && html`<div><dt>A slot comes back every</dt><dd>${duration(1 / decay)}</dd></div>`}
+    ${decay > 0 && html`<div><dt>One back every</dt><dd>${span(1 / decay)}</dd></div>`}
   </dl>`;
 }
 

@@ -207,7 +207,7 @@ export function Overview() {
   if (!loaded.value) return html`<${Loading} />`;
   if (!limits.size) {
     return html`<${Empty} title="No limits yet">
-      <p>A limit lets a number of people through at once, or a number per minute. Create the first one, here or in a shell.</p>
+      <p>A limit lets so many programs through at once, or so many a minute. Create the first one here, or in a shell.</p>
       <p><a class="button primary" href="#/create">Create a limit</a></p>
       <${Code} samples=${FIRST} />
     <//>`;

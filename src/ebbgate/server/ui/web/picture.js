@@ -1,5 +1,5 @@
 // A small drawing of grants over time, for a limit that is not there yet.
-import { duration, plural } from './format.js';
+import { plural, span } from './format.js';
 import { html } from './html.js';
 
 const WIDTH = 460;
@@ -48,14 +48,14 @@ function Rate({ slots, decay }) {
   const x = (share) => 6 + share * (WIDTH - 12);
   const y = (count) => height - 20 - (count / top) * (height - 30);
   const steps = grants.map(([at, count], index) => `${index ? 'H' : `M${x(0)} ${y(0)} H`}${x(at).toFixed(1)} V${y(count).toFixed(1)}`).join(' ');
-  const said = `${plural(slots, 'grant')} at once, then one every ${duration(1 / decay)}.`;
+  const said = `${plural(slots, 'grant')} at once, then one every ${span(1 / decay)}.`;
   return html`<figure><svg class="picture" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label=${said}>
     <path class="axis" d=${`M${x(0)} ${y(0)} H${x(1)}`} />
     <path class="steps" d=${steps} />
     ${grants.slice(drawn).map(([at, count]) => html`<circle class="dot" cx=${x(at)} cy=${y(count)} r="3.5" />`)}
     <circle class="dot" cx=${x(0.02)} cy=${y(drawn)} r="3.5" />
     <text x=${x(0.04)} y=${y(drawn) - 6}>${slots} at once</text>
-    <text x=${x(1)} y=${height - 5} text-anchor="end">${duration(steady / decay)} later</text>
+    <text x=${x(1)} y=${height - 5} text-anchor="end">${span(steady / decay)} later</text>
   </svg><figcaption class="soft small">Grants if everybody asks as fast as they can: ${said}</figcaption></figure>`;
 }
 
