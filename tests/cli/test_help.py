@@ -1,5 +1,6 @@
 """Help, version and completion: complete, and quick."""
 
+import shlex
 import subprocess
 import sys
 from resource import RUSAGE_CHILDREN, getrusage
@@ -53,11 +54,22 @@ def test_every_command_explains_itself(cli: Cli, command: str) -> None:
         assert ("--output" in shown.out) is (command not in {"limit", "gcl", "lease", "import"})
 
 
-def test_examples_stand_in_the_help(cli: Cli) -> None:
-    assert "ebbgate limit create api --limit 60 --rate 60/hour" in cli("limit --help").out
-    assert (
-        "ebbgate run --limit gpu --occupy 2 --timeout 0 --strict -- python train.py" in cli("run --help").out
-    )
+@pytest.mark.parametrize("command", [*COMMANDS, *VERBS, "import prefect"])
+def test_every_help_ends_with_examples_that_it_explains(cli: Cli, command: str) -> None:
+    shown = cli(f"{command} --help").out
+    _, heading, examples = shown.partition("\nExamples:\n")
+    assert heading
+    assert f"ebbgate {command}" in examples
+    for example in examples.split("\n  ebbgate ")[1:]:
+        words = shlex.split(
+            example.partition("\n\n")[0].replace("\\\n", " ").partition(">")[0].partition(" -- ")[0]
+        )
+        path = [
+            word for word in words[: 1 + (words[0] in {"limit", "gcl", "lease", "import"})] if word[0] != "-"
+        ]
+        explained = cli(" ".join([*path, "--help"])).out
+        flags = [word for word in words if word.startswith("-")]
+        assert [flag for flag in flags if f"{flag} " not in explained] == [], example
 
 
 def test_the_version_is_the_package_s(real: Real) -> None:

@@ -31,65 +31,6 @@ _LEASE: Final = (
     ("inspect", "Show one lease."),
     ("revoke", "Take a lease away; its slots pass on."),
 )
-_LIMIT_EXAMPLES: Final = """\
-Examples:
-
-  ebbgate limit create database --limit 5
-
-  ebbgate limit create api --limit 60 --rate 60/hour
-
-  ebbgate limit update database --limit 10
-
-  ebbgate gcl create api --limit 5 --slot-decay-per-second 1.0
-"""
-_SERVE_EXAMPLES: Final = """\
-Examples:
-
-  ebbgate serve
-
-  ebbgate serve --store sqlite:////var/lib/ebbgate/ebbgate.db --port 4220
-
-  ebbgate serve --host 0.0.0.0 --allowed-host gate.example.com \\
-      --api-keys-file keys --tls-cert gate.pem --tls-key gate.key
-
-An option goes before its variable. EBBGATE_API_KEYS holds API keys too,
-comma separated. SIGTERM ends it, SIGHUP reads the certificate anew.
-"""
-_IMPORT_EXAMPLES: Final = """\
-Examples:
-
-  ebbgate import prefect --url http://localhost:4200/api
-
-  ebbgate import prefect --url http://localhost:4200/api --dry-run
-"""
-_TOP_EXAMPLES: Final = """\
-Examples:
-
-  ebbgate top
-
-  ebbgate top database
-
-  ebbgate top --sort waiting --once
-"""
-_APPLY_EXAMPLES: Final = """\
-Examples:
-
-  ebbgate apply -f limits.yaml --dry-run
-
-  ebbgate apply -f limits.yaml --prune --prefix team-a.
-
-  ebbgate export > limits.yaml
-"""
-_RUN_EXAMPLES: Final = """\
-Examples:
-
-  ebbgate run --limit database -- pg_dump shop
-
-  ebbgate run --limit gpu --occupy 2 --timeout 0 --strict -- python train.py
-
-  ebbgate run --limit database --rate-limit api -- ./sync.sh
-"""
-
 
 _QUICK_SECONDS: Final = 5.0
 """How long a person waits for a server that was never reached, unless `EBBGATE_CONNECT_TIMEOUT` says it."""
@@ -186,6 +127,8 @@ def application() -> "App":
     """Return the application; a command's module is imported when it is called."""
     from cyclopts import App, Parameter
 
+    from ebbgate.cli.examples import examples
+
     app = App(
         name="ebbgate",
         help="Concurrency limits and rate limits that many processes share.",
@@ -197,30 +140,34 @@ def application() -> "App":
     limit = App(
         name=("limit", "gcl"),
         help="Create, list, inspect, change and delete limits.",
-        help_epilogue=_LIMIT_EXAMPLES,
+        help_epilogue=examples("limit"),
     )
-    for verb, what in _LIMIT:
-        function = verb.replace("-", "_")
-        limit.command(
-            f"ebbgate.cli.limits:{function}", name=("ls", "list") if verb == "ls" else verb, help=what
-        )
-    lease = App(name="lease", help="Who holds slots, who waits for them, and taking a lease away.")
-    for verb, what in _LEASE:
-        lease.command(f"ebbgate.cli.leases:{verb}", name=("ls", "list") if verb == "ls" else verb, help=what)
-    app.command(limit)
-    app.command(lease)
+    lease = App(
+        name="lease",
+        help="Who holds slots, who waits for them, and taking a lease away.",
+        help_epilogue=examples("lease"),
+    )
+    for group, verbs in ((limit, _LIMIT), (lease, _LEASE)):
+        for verb, what in verbs:
+            group.command(
+                f"ebbgate.cli.{group.name[0]}s:{verb.replace('-', '_')}",
+                name=("ls", "list") if verb == "ls" else verb,
+                help=what,
+                help_epilogue=examples(f"{group.name[0]} {verb}"),
+            )
+        app.command(group)
     usage = "Usage: ebbgate run --limit NAME [OPTIONS] -- COMMAND [ARGUMENTS]"
-    app.command("ebbgate.cli.run:run", name="run", usage=usage, help_epilogue=_RUN_EXAMPLES)
-    app.command("ebbgate.cli.top:top", name="top", help_epilogue=_TOP_EXAMPLES)
-    app.command("ebbgate.cli.serve:serve", name="serve", help_epilogue=_SERVE_EXAMPLES)
-    app.command("ebbgate.cli.apply:apply", name="apply", help_epilogue=_APPLY_EXAMPLES)
-    app.command("ebbgate.cli.apply:export", name="export")
-    imports = App(name="import", help="Copy limits from elsewhere.")
-    imports.command("ebbgate.cli.import_prefect:prefect", name="prefect", help_epilogue=_IMPORT_EXAMPLES)
+    app.command("ebbgate.cli.run:run", name="run", usage=usage, help_epilogue=examples("run"))
+    for name in ("top", "serve", "apply"):
+        app.command(f"ebbgate.cli.{name}:{name}", name=name, help_epilogue=examples(name))
+    app.command("ebbgate.cli.apply:export", name="export", help_epilogue=examples("export"))
+    imports = App(name="import", help="Copy limits from elsewhere.", help_epilogue=examples("import prefect"))
+    imports.command(
+        "ebbgate.cli.import_prefect:prefect", name="prefect", help_epilogue=examples("import prefect")
+    )
     app.command(imports)
-    app.command("ebbgate.cli.demo:demo", name="demo")
-    app.command("ebbgate.cli.doctor:doctor", name="doctor")
-    app.command("ebbgate.cli.completion:completion", name="completion")
+    for name in ("demo", "doctor", "completion"):
+        app.command(f"ebbgate.cli.{name}:{name}", name=name, help_epilogue=examples(name))
     return app
 
 
