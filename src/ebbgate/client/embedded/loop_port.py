@@ -81,16 +81,15 @@ class LoopPort:
             return
         self._waiting += 1
         self._schedule()
+        timer = None
+        if until_us is not None:
+            timer = self._loop.call_later(max(until_us - self._gate.clock(), 0) / SECOND, woken.set)
         try:
-            if until_us is None:
-                await woken.wait()
-            else:
-                left_us = max(until_us - self._gate.clock(), 0)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(left_us / SECOND):
-                        await woken.wait()
+            await woken.wait()
         finally:
             self._waiting -= 1
+            if timer is not None:
+                timer.cancel()
 
     def _waker(self, woken: asyncio.Event) -> Callable[[], None]:
         """Return what sets `woken`, whatever thread calls it."""
