@@ -244,6 +244,36 @@ def test_resizing_says_who_gets_in_before_it_happens(window: Opens, here: Served
     assert here.client.get("/v1/limits/sized").json()["held_slots"] == 6
 
 
+def test_a_consequence_is_told_from_all_that_is_known(window: Opens, here: Served) -> None:
+    page = window(here.url).page
+    said = page.evaluate(
+        """async () => {
+            const app = document.querySelector('script[type=module]').src;
+            const { resizing } = await import(app.replace('app.js', 'consequences.js'));
+            const waiter = (slots, lacks) => ({ limits: [{ name: 'db', slots }], lacks });
+            const info = { name: 'db', limit: 2, held_slots: 2, spent_slots: 0, active: true, waiting: 0 };
+            const told = (to, waiters, waiting = waiters.length) => resizing({ ...info, waiting }, to, waiters).at(-1);
+            const one = waiter(1, ['db']);
+            return [
+                told(9, Array(100).fill(one), 300),
+                told(500, Array(100).fill(one), 300),
+                told(5, [waiter(2, ['db']), waiter(4, ['db']), one]),
+                told(5, [waiter(4, ['db', 'gpu']), waiter(1, ['gpu']), one]),
+                told(2, [one]),
+                told(4, []),
+            ];
+        }"""
+    )
+    assert said == [
+        "7 waiters get in at once.",
+        "At least 100 waiters get in at once.",
+        "1 waiter gets in at once.",
+        "1 waiter gets in at once.",
+        "Nothing changes.",
+        "2 slots are then free.",
+    ]
+
+
 def test_a_limit_is_edited_disabled_cooled_down_and_enabled(window: Opens, here: Served) -> None:
     here.limit("edited", 3)
     page = window(here.url, "/#/limits/edited").page

@@ -26,7 +26,7 @@ function keeping(info) {
 }
 
 const stillWaiting = (count) => `${plural(count, 'waiter')} ${count === 1 ? 'goes' : 'go'} on waiting.`;
-const getIn = (count) => `${plural(count, 'waiter')} ${count === 1 ? 'gets' : 'get'} in at once.`;
+const getIn = (count, atLeast = false) => `${atLeast ? 'At least ' : ''}${plural(count, 'waiter')} ${count === 1 ? 'gets' : 'get'} in at once.`;
 
 export function resizing(info, to, waiters) {
   if (!Number.isInteger(to) || to < 0) return ['Slots are a whole number, 0 or more.'];
@@ -44,7 +44,7 @@ export function resizing(info, to, waiters) {
   const count = entering(fitting, info.name, Math.floor(to - used));
   if (never) lines.push(`${plural(never, 'waiter')} ${never === 1 ? 'asks' : 'ask'} for more than ${number(to)} and ${never === 1 ? 'is' : 'are'} refused: that could never fit.`);
   if (used > to) lines.push(`It drains: nobody gets in until ${plural(Math.ceil(used - to), 'slot')} more than the new size ${Math.ceil(used - to) === 1 ? 'is' : 'are'} given back.`);
-  if (info.waiting) lines.push(count ? getIn(count) : stillWaiting(info.waiting - never));
+  if (info.waiting) lines.push(count ? getIn(count, count === waiters.length && info.waiting > count) : stillWaiting(info.waiting - never));
   else if (used <= to) lines.push(`${plural(Math.floor(to - used), 'slot')} ${Math.floor(to - used) === 1 ? 'is' : 'are'} then free.`);
   return lines;
 }

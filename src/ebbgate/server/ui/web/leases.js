@@ -8,6 +8,7 @@ import { clock, secondsSince, secondsUntil } from './state.js';
 const PAGE = 100;
 const SHOWN_MAX = 1000;
 const BETWEEN_MS = 400;
+const SHARE = 5; // the slower the server answers, the less often it is asked
 const RENEWALS_MS = 5000; // renewals are no news, but move the countdown
 
 const NONE = { held: [], waiting: [], heldMore: false, waitingMore: false, loaded: false, problem: null };
@@ -15,7 +16,7 @@ const NONE = { held: [], waiting: [], heldMore: false, waitingMore: false, loade
 export function useLeases(info) {
   const [found, setFound] = useState(NONE);
   const [size, setSize] = useState(PAGE);
-  const work = useRef({ timer: 0, busy: false, again: false, at: 0, gone: false });
+  const work = useRef({ timer: 0, busy: false, again: false, at: 0, took: 0, gone: false });
   const id = info?.id ?? null;
 
   const load = async () => {
@@ -37,6 +38,7 @@ export function useLeases(info) {
       if (!state.gone && error.status !== 0 && error.status !== 404) setFound((old) => ({ ...old, problem: error }));
     }
     state.busy = false;
+    state.took = Date.now() - state.at;
     if (state.again) {
       state.again = false;
       soon();
@@ -45,7 +47,7 @@ export function useLeases(info) {
   const soon = () => {
     const state = work.current;
     clearTimeout(state.timer);
-    state.timer = setTimeout(load, Math.max(0, state.at + BETWEEN_MS - Date.now()));
+    state.timer = setTimeout(load, Math.max(0, state.at + Math.max(BETWEEN_MS, SHARE * state.took) - Date.now()));
   };
   useEffect(soon, [info, size]); // every change at the limit brings a new info
   useEffect(() => {
