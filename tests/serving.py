@@ -48,6 +48,7 @@ class ServedInThread:
             await self._over.wait()
         finally:
             await server.__aexit__(None, None, None)
+            await asyncio.sleep(0.02)  # what the loop was told last is done before it is closed
 
     def engine_version(self) -> Version | None:
         """Return which commit its engine knows last."""

@@ -49,6 +49,7 @@ _TICK_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.02
 _FLUSH_SECONDS: Final = 0.05  # for the last words to clients
 _CANCEL_SECONDS: Final = 1.0
+_LAST_TURNS: Final = 5  # of the loop
 
 
 class Service(Protocol):
@@ -235,11 +236,13 @@ class Server:
                 await asyncio.wait_for(self._hurry.wait(), _PAUSE_SECONDS)
         left = 0
         tasks: set[asyncio.Task[None]] = set()
-        for server in self._listening:
-            tasks |= server.server_state.tasks
-            for connection in list(server.server_state.connections):
-                left += 1
-                connection.transport.abort()
+        for _ in range(_LAST_TURNS):  # who was accepted last is known some turns later, and closed some turns after
+            for server in self._listening:
+                tasks |= server.server_state.tasks
+                for connection in list(server.server_state.connections):
+                    left += not connection.transport.is_closing()
+                    connection.transport.abort()
+            await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         if tasks:
