@@ -49,7 +49,7 @@ _TICK_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.02
 _FLUSH_SECONDS: Final = 0.05  # for the last words to clients
 _CANCEL_SECONDS: Final = 1.0
-_LAST_TURNS: Final = 5  # of the loop
+_LAST_TURNS: Final = 5  # of the loop, until who was accepted last is known, and closed
 
 
 class Service(Protocol):
@@ -236,7 +236,7 @@ class Server:
                 await asyncio.wait_for(self._hurry.wait(), _PAUSE_SECONDS)
         left = 0
         tasks: set[asyncio.Task[None]] = set()
-        for _ in range(_LAST_TURNS):  # who was accepted last is known some turns later, and closed some turns after
+        for _ in range(_LAST_TURNS):
             for server in self._listening:
                 tasks |= server.server_state.tasks
                 for connection in list(server.server_state.connections):
