@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import uvloop
+
 from ebbgate.server.app import Service
 from ebbgate.server.options import Options
 from ebbgate.server.serving import Server, running
@@ -17,7 +19,7 @@ class ServedInThread:
 
     def __init__(self, options: Options) -> None:
         """Return when it serves."""
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()  # as `serve` does
         self._ready = threading.Event()
         self._over = asyncio.Event()
         self._error: BaseException | None = None
