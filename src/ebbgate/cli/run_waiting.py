@@ -97,9 +97,9 @@ class Waiting:
             text = text[: room - 1] + "…"
         with self._drawing:
             if not self._over.is_set():
+                self._drawn = True  # before it is: a signal may end this right after
                 sys.stderr.write(_CLEAR + text)
                 sys.stderr.flush()
-                self._drawn = True
 
     def _text(self) -> str:
         if self._heard is not None:
