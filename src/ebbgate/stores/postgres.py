@@ -12,7 +12,7 @@ transaction-mode pooler may stand between, but not before the connection that li
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.base import EMPTY, Conflict, Delta, LostTail, Past, Row, Snapshot, TooOld, Version
 from ebbgate.stores.history import LOG_MAX, EndedLeases
 from ebbgate.stores.link import CALL_SECONDS, Link
+from ebbgate.stores.linked import LOOK_SECONDS, LinkedStore
 from ebbgate.stores.logged import DELTA_MAX, PAGE, Entry, decode_rows, delta_of, encode_rows
 from ebbgate.stores.network_clock import NetworkClock
 from ebbgate.stores.postgres_schema import Connection, prepare
@@ -40,14 +41,8 @@ TURN_MS: Final = 500
 
 _log: Final = logging.getLogger("ebbgate.stores")
 
-LOOK_SECONDS: Final = 1.0
-"""How often the version and the clock are looked at when nobody notifies."""
 
-PAUSE_SECONDS: Final = 0.001
-"""How long news are collected before the next are heard: a busy namespace has thousands a second."""
-
-
-class PostgresStore:
+class PostgresStore(LinkedStore[Connection]):
     """The truth of one namespace in a PostgreSQL database; see `NetworkStore`."""
 
     def __init__(
@@ -78,7 +73,6 @@ class PostgresStore:
         self._has_turn = False
         self._turn_ends: asyncio.TimerHandle | None = None
         self._giving_up: asyncio.Task[None] | None = None
-        self._closed = False
         wire = PostgresWire(place, place.conninfo, self._prepare)
         ear = PostgresWire(place, place.listen, self._listen)
         self._link: Link[Connection] = Link(wire, call_seconds=call_seconds)
@@ -106,14 +100,6 @@ class PostgresStore:
         logged = encode_rows(rows)
         return await self._link.run(lambda connection: self._commit(connection, base, tag, head, logged))
 
-    async def changes_since(self, version: Version) -> Delta:
-        """See `NetworkStore.changes_since`."""
-        return await self._link.run(lambda connection: self._changes_since(connection, version), again=True)
-
-    async def find(self, tag: str, base: Version) -> Version | None:
-        """See `Store.find`."""
-        return await self._link.run(lambda connection: self._find(connection, tag, base), again=True)
-
     async def recent(self, limit: int) -> list[Past]:
         """See `EmbeddedStore.recent`."""
         ended = EndedLeases(limit)
@@ -123,29 +109,6 @@ class PostgresStore:
             if not all(ended.look(decode_rows(rows)) for _, rows in page) or len(page) < PAGE:
                 return ended.found
             before = page[-1][0]
-
-    def clock(self) -> int:
-        """See `NetworkStore.clock`."""
-        return self._clock.now_us()
-
-    async def watch(self) -> AsyncIterator[None]:
-        """See `NetworkStore.watch`."""
-        while not self._closed:
-            try:
-                moved = await self._ear.run(self._hear)
-            except StoreUnavailable:
-                yield
-                await asyncio.sleep(LOOK_SECONDS)
-            else:
-                if moved:
-                    yield
-                    await asyncio.sleep(PAUSE_SECONDS)
-
-    async def close(self) -> None:
-        """See `NetworkStore.close`."""
-        self._closed = True
-        await self._ear.close()
-        await self._link.close()
 
     # --- connections
 

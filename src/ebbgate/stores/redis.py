@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +20,10 @@ from redis import exceptions
 from redis.asyncio.connection import Connection
 
 from ebbgate.core.model import Head
-from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.base import EMPTY, Conflict, Delta, LostTail, Past, Row, Snapshot, TooOld, Version
 from ebbgate.stores.history import LOG_MAX, EndedLeases
 from ebbgate.stores.link import CALL_SECONDS, Link
+from ebbgate.stores.linked import LOOK_SECONDS, PAUSE_SECONDS, LinkedStore
 from ebbgate.stores.logged import DELTA_MAX, PAGE, Entry, columns_of, decode_rows, delta_of
 from ebbgate.stores.network_clock import NetworkClock
 from ebbgate.stores.redis_url import KINDS, RedisPlace
@@ -31,11 +31,6 @@ from ebbgate.stores.redis_wire import Command, RedisWire, ask
 
 _log: Final = logging.getLogger("ebbgate.stores")
 
-LOOK_SECONDS: Final = 1.0
-"""How often the version and the clock are looked at when nothing happens."""
-
-PAUSE_SECONDS: Final = 0.001
-"""How long news are collected before the next are heard: a busy namespace has thousands a second."""
 
 LOST_MAX: Final = 2
 """After so many lost races in a row a server takes the turn, and all others wait for its next commit."""
@@ -49,7 +44,7 @@ _SHA: Final = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()
 _HEAD: Final = ("version", "tag", "instant_us", "token", "arrival")
 
 
-class RedisStore:
+class RedisStore(LinkedStore[Connection]):
     """The truth of one namespace in a Redis or Valkey server; see `NetworkStore`."""
 
     def __init__(
@@ -72,7 +67,6 @@ class RedisStore:
         self._keep = keep
         self._clock = NetworkClock(elapsed_us) if elapsed_us else NetworkClock()
         self._newest = EMPTY
-        self._closed = False
         self._link: Link[Connection] = Link(RedisWire(place), call_seconds=call_seconds)
         self._ear: Link[Connection] = Link(RedisWire(place), call_seconds=call_seconds + LOOK_SECONDS)
         self._head, self._log, self._news = (place.key(what) for what in ("head", "log", "news"))
@@ -104,14 +98,6 @@ class RedisStore:
         made = Version(base.number + 1, tag)
         return await self._link.run(lambda connection: self._commit(connection, base, made, words))
 
-    async def changes_since(self, version: Version) -> Delta:
-        """See `NetworkStore.changes_since`."""
-        return await self._link.run(lambda connection: self._changes_since(connection, version), again=True)
-
-    async def find(self, tag: str, base: Version) -> Version | None:
-        """See `Store.find`."""
-        return await self._link.run(lambda connection: self._find(connection, tag, base), again=True)
-
     async def recent(self, limit: int) -> list[Past]:
         """See `EmbeddedStore.recent`."""
         ended = EndedLeases(limit)
@@ -123,29 +109,6 @@ class RedisStore:
             if not all(ended.look(decode_rows(entry.rows)) for entry in entries) or len(entries) < PAGE:
                 return ended.found
             before = f"({entries[-1].number}-0"
-
-    def clock(self) -> int:
-        """See `NetworkStore.clock`."""
-        return self._clock.now_us()
-
-    async def watch(self) -> AsyncIterator[None]:
-        """See `NetworkStore.watch`."""
-        while not self._closed:
-            try:
-                moved = await self._ear.run(self._hear)
-            except StoreUnavailable:
-                yield
-                await asyncio.sleep(LOOK_SECONDS)
-            else:
-                if moved:
-                    yield
-                    await asyncio.sleep(PAUSE_SECONDS)
-
-    async def close(self) -> None:
-        """See `NetworkStore.close`."""
-        self._closed = True
-        await self._ear.close()
-        await self._link.close()
 
     # --- one round trip each
 
