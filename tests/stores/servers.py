@@ -35,6 +35,11 @@ def until(is_so: Callable[[], bool], what: Callable[[], str]) -> None:
         threading.Event().wait(0.02)
 
 
+def children_of(pid: int) -> list[int]:
+    """List the processes that `pid` started and that still live."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @contextmanager
 def folder() -> Iterator[Path]:
     """Have a short folder that a server of another user may use; sockets need short names."""
@@ -67,7 +72,13 @@ class Server:
 
     def end(self, how: int) -> None:
         assert self.process is not None
+        children = children_of(self.process.pid)
         self.process.send_signal(how)
+        if how == signal.SIGKILL:
+            # PostgreSQL serves each connection in a process of its own; they outlive a killed parent for a while.
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, how)
         self.process.wait(PATIENCE_S)
 
     def answers(self) -> bool:
