@@ -46,6 +46,11 @@ def test_the_page_fits_a_terminal(cli: Cli) -> None:
     assert cli("-h").out == cli("help").out == PAGE
 
 
+def test_without_arguments_it_tells_what_there_is(cli: Cli) -> None:
+    shown = cli("")
+    assert (shown.code, shown.out, shown.err) == (0, PAGE, "")
+
+
 @pytest.mark.parametrize("command", ["gcl", *COMMANDS, *VERBS, "import prefect"])
 def test_every_command_explains_itself(cli: Cli, command: str) -> None:
     for shown in (cli(f"{command} --help"), cli(f"{command} -h")):

@@ -5,6 +5,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ebbgate.cli import exits
@@ -82,10 +83,9 @@ def _discard_output() -> None:
 def wants_json(arguments: Sequence[str]) -> bool:
     """Tell whether the output is to be JSON, also if the rest cannot be understood."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    pairs = zip(own, [*own[1:], ""], strict=True)
     return any(
-        (flag in {"-o", "--output"} and value == "json") or flag in {"-ojson", "-o=json", "--output=json"}
-        for flag, value in pairs
+        flag in {"-ojson", "-o=json", "--output=json"} or (flag in {"-o", "--output"} and value == "json")
+        for flag, value in zip_longest(own, own[1:])
     )
 
 
@@ -163,7 +163,10 @@ def application() -> "App":
     app.command("ebbgate.cli.apply:export", name="export", help_epilogue=examples("export"))
     imports = App(name="import", help="Copy limits from elsewhere.", help_epilogue=examples("import prefect"))
     imports.command(
-        "ebbgate.cli.import_prefect:prefect", name="prefect", help_epilogue=examples("import prefect")
+        "ebbgate.cli.import_prefect:prefect",
+        name="prefect",
+        help="Copy the limits of a Prefect server; nothing is changed there.",
+        help_epilogue=examples("import prefect"),
     )
     app.command(imports)
     for name in ("demo", "doctor", "completion"):
