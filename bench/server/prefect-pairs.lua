@@ -1,16 +1,13 @@
 -- For wrk: each connection acquires and releases in turn, over Prefect's API.
 -- A release is of whichever lease was granted last, so that no connection ever waits for another one.
 
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "result.lua")
+
 local ids = {}
-local threads = {}
 local path = "/api/v2/concurrency_limits"
 local acquire
 
 released, refused = 0, 0
-
-function setup(thread)
-    threads[#threads + 1] = thread
-end
 
 function init(args) -- the Host is known only now
     wrk.headers["Content-Type"] = "application/json"
@@ -33,17 +30,4 @@ function response(status, headers, body)
     else
         refused = refused + 1
     end
-end
-
-function done(summary, latency)
-    local released, refused = 0, 0
-    for _, thread in ipairs(threads) do
-        released = released + thread:get("released")
-        refused = refused + thread:get("refused")
-    end
-    local errors = summary.errors
-    io.write(string.format(
-        'result {"pairs": %d, "refused": %d, "broken": %d, "seconds": %f, "p50": %f, "p99": %f}\n',
-        released, refused, errors.connect + errors.read + errors.write + errors.timeout,
-        summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
 end

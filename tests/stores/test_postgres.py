@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 import psycopg
 import pytest
@@ -18,26 +17,13 @@ from ebbgate.stores.postgres_schema import migrations
 from ebbgate.stores.postgres_url import place_of
 from ebbgate.testing.stores import gone, head, row, tag
 from tests.stores import servers
+from tests.stores.opened import opened_as, refusal
 
 NOON_US = 1_700_000_000_000_000
 
 
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[PostgresStore]:
-    store = open_network_store(url)
-    assert isinstance(store, PostgresStore)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-async def refusal(url: str) -> str:
-    async with opened(url) as store:
-        with pytest.raises(StoreUnavailable) as raised:
-            await store.load()
-        assert "hunter2" not in str(raised.value)
-        return str(raised.value)
+def opened(url: str) -> AbstractAsyncContextManager[PostgresStore]:
+    return opened_as(PostgresStore, url)
 
 
 # --- URLs

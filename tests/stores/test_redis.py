@@ -2,8 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -15,24 +14,11 @@ from ebbgate.stores.redis import RedisStore
 from ebbgate.stores.redis_url import KINDS, place_of
 from ebbgate.testing.stores import head, row, tag
 from tests.stores import servers
+from tests.stores.opened import opened_as, refusal
 
 
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[RedisStore]:
-    store = open_network_store(url)
-    assert isinstance(store, RedisStore)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-async def refusal(url: str) -> str:
-    async with opened(url) as store:
-        with pytest.raises(StoreUnavailable) as raised:
-            await store.load()
-        assert "hunter2" not in str(raised.value)
-        return str(raised.value)
+def opened(url: str) -> AbstractAsyncContextManager[RedisStore]:
+    return opened_as(RedisStore, url)
 
 
 def test_a_url_is_taken_apart() -> None:

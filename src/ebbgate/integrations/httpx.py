@@ -10,10 +10,8 @@ from typing import Self
 
 import httpx
 
-from ebbgate import asyncio as async_face
-from ebbgate import sync as sync_face
 from ebbgate.client.terms import Names, Seconds
-from ebbgate.integrations.pacing import Pace, forgiving, pause_asked, why
+from ebbgate.integrations.pacing import Pace
 
 
 class LimitedTransport(httpx.BaseTransport):
@@ -48,15 +46,9 @@ class LimitedTransport(httpx.BaseTransport):
         Raises:
             ConcurrencySlotAcquisitionError: its turn did not come. It was not sent.
         """
-        pace = self._pace
-        sync_face.rate_limit(
-            pace.names, timeout_seconds=pace.timeout_seconds, strict=pace.strict, priority=pace.priority
-        )
+        self._pace.take()
         response = self._transport.handle_request(request)
-        seconds = pause_asked(response.status_code, response.headers) if pace.cools_down else None
-        if seconds:
-            with forgiving():
-                sync_face.cool_down(pace.limits, seconds, why(response.status_code, request.url.host))
+        self._pace.heed(response.status_code, response.headers, request.url.host)
         return response
 
     def close(self) -> None:
@@ -101,15 +93,9 @@ class AsyncLimitedTransport(httpx.AsyncBaseTransport):
         Raises:
             ConcurrencySlotAcquisitionError: its turn did not come. It was not sent.
         """
-        pace = self._pace
-        await async_face.rate_limit(
-            pace.names, timeout_seconds=pace.timeout_seconds, strict=pace.strict, priority=pace.priority
-        )
+        await self._pace.take_async()
         response = await self._transport.handle_async_request(request)
-        seconds = pause_asked(response.status_code, response.headers) if pace.cools_down else None
-        if seconds:
-            with forgiving():
-                await async_face.cool_down(pace.limits, seconds, why(response.status_code, request.url.host))
+        await self._pace.heed_async(response.status_code, response.headers, request.url.host)
         return response
 
     async def aclose(self) -> None:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 
+from ebbgate import asyncio as async_face
+from ebbgate import sync as sync_face
 from ebbgate.client.terms import Names, Seconds
 from ebbgate.errors import EbbgateError
 
@@ -36,9 +38,42 @@ class Pace(NamedTuple):
         """The names of the limits."""
         return [self.names] if isinstance(self.names, str) else list(self.names)
 
+    def take(self) -> None:
+        """Wait for the turn of one request.
+
+        Raises:
+            ConcurrencySlotAcquisitionError: its turn did not come.
+        """
+        sync_face.rate_limit(
+            self.names, timeout_seconds=self.timeout_seconds, strict=self.strict, priority=self.priority
+        )
+
+    async def take_async(self) -> None:
+        """Wait for the turn of one request; see `take`."""
+        await async_face.rate_limit(
+            self.names, timeout_seconds=self.timeout_seconds, strict=self.strict, priority=self.priority
+        )
+
+    def heed(self, status: int, headers: Mapping[str, str], host: str) -> None:
+        """Have everybody wait if a response asks for it."""
+        seconds = self._pause(status, headers)
+        if seconds:
+            with _forgiving():
+                sync_face.cool_down(self.limits, seconds, _why(status, host))
+
+    async def heed_async(self, status: int, headers: Mapping[str, str], host: str) -> None:
+        """Have everybody wait if a response asks for it."""
+        seconds = self._pause(status, headers)
+        if seconds:
+            with _forgiving():
+                await async_face.cool_down(self.limits, seconds, _why(status, host))
+
+    def _pause(self, status: int, headers: Mapping[str, str]) -> float | None:
+        return pause_asked(status, headers) if self.cools_down else None
+
 
 @contextmanager
-def forgiving() -> Iterator[None]:
+def _forgiving() -> Iterator[None]:
     """Let a cool-down fail without harm: the response is there, and is what the caller wants."""
     try:
         yield
@@ -72,6 +107,6 @@ def pause_asked(status: int, headers: Mapping[str, str], now: datetime | None = 
     return min(max(seconds, 0.0), COOL_MAX_SECONDS)
 
 
-def why(status: int, host: str) -> str:
+def _why(status: int, host: str) -> str:
     """Return what those who wait are told."""
     return f"{status} from {host}"[:200]

@@ -13,9 +13,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from ebbgate.client.terms import Names, Seconds
-from ebbgate.integrations.pacing import Pace, forgiving, pause_asked, why
-from ebbgate.sync import cool_down as cool
-from ebbgate.sync import rate_limit
+from ebbgate.integrations.pacing import Pace
 
 
 class LimitedAdapter(HTTPAdapter):
@@ -50,14 +48,7 @@ class LimitedAdapter(HTTPAdapter):
         Raises:
             ConcurrencySlotAcquisitionError: its turn did not come. It was not sent.
         """
-        pace = self._pace
-        rate_limit(
-            pace.names, timeout_seconds=pace.timeout_seconds, strict=pace.strict, priority=pace.priority
-        )
+        self._pace.take()
         response = super().send(request, *args, **kwargs)
-        seconds = pause_asked(response.status_code, response.headers) if pace.cools_down else None
-        if seconds:
-            with forgiving():
-                host = urlsplit(response.url).hostname or "a server"
-                cool(pace.limits, seconds, why(response.status_code, host))
+        self._pace.heed(response.status_code, response.headers, urlsplit(response.url).hostname or "a server")
         return response
