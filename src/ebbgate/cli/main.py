@@ -161,11 +161,14 @@ def application() -> "App":
     for name in ("top", "serve", "apply"):
         app.command(f"ebbgate.cli.{name}:{name}", name=name, help_epilogue=examples(name))
     app.command("ebbgate.cli.apply:export", name="export", help_epilogue=examples("export"))
-    imports = App(name="import", help="Copy limits from elsewhere.", help_epilogue=examples("import prefect"))
+    imports = App(
+        name="import",
+        help="Copy limits from elsewhere: those of a Prefect server, so far.",
+        help_epilogue=examples("import prefect"),
+    )
     imports.command(
         "ebbgate.cli.import_prefect:prefect",
         name="prefect",
-        help="Copy the limits of a Prefect server; nothing is changed there.",
         help_epilogue=examples("import prefect"),
     )
     app.command(imports)

@@ -22,13 +22,16 @@ class Refusal(NamedTuple):
     body: bytes
 
 
-def _refusal(status: HTTPStatus, code: str, detail: str, *more: tuple[bytes, bytes]) -> Refusal:
+def _refusal(
+    status: HTTPStatus, code: str, detail: str, *more: tuple[bytes, bytes], **members: str
+) -> Refusal:
     problem = {
-        "type": "about:blank",
+        "type": f"urn:ebbgate:problem:{code}",
         "title": status.phrase,
         "status": int(status),
         "code": code,
         "detail": detail,
+        **members,
     }
     body = msgspec.json.encode(problem)
     headers = (
@@ -70,7 +73,14 @@ _MISSING: Final = (
     f"({KEY_LENGTH_MIN} characters or more)"
 )
 NO_KEY: Final = _refusal(HTTPStatus.UNAUTHORIZED, NotAuthorized.code, _MISSING, _BEARER)
-NO_KEY_BASIC: Final = _refusal(HTTPStatus.UNAUTHORIZED, NotAuthorized.code, _MISSING, _BEARER, _BASIC)
+NO_KEY_BASIC: Final = _refusal(
+    HTTPStatus.UNAUTHORIZED,
+    NotAuthorized.code,
+    _MISSING,
+    _BEARER,
+    _BASIC,
+    exception_message="Unauthorized",  # what Prefect's clients look for
+)
 TOO_LARGE: Final = _refusal(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "too_large",
