@@ -36,7 +36,8 @@ class Answer(NamedTuple):
         document = msgspec.json.decode(self.body)
         assert self.headers["content-type"] == "application/problem+json"
         assert document["status"] == self.status
-        assert set(document) == {"type", "title", "status", "code", "detail"}
+        assert set(document) - {"exception_message"} == {"type", "title", "status", "code", "detail"}
+        assert document["type"] == f"urn:ebbgate:problem:{document['code']}"
         return str(document["code"])
 
     def json(self) -> dict[str, object]:
