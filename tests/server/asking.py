@@ -122,7 +122,7 @@ class Probe:
         self.entered = asyncio.Event()
         self.life: list[str] = []
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Note it."""
         self.life.append("start")
 
@@ -131,7 +131,7 @@ class Probe:
         self.life.append("drain")
         self.let_go.set()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Note it."""
         self.life.append("close")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from ebbgate.core.model import SECOND, Settings
-from ebbgate.server.decider import Decider
+from ebbgate.server.embedded_decider import EmbeddedDecider
 from ebbgate.server.front import App
 from ebbgate.server.hearing import Hearing
 from ebbgate.server.prefect.app import PREFIX, WAIT_SECONDS, PrefectApi
@@ -53,7 +53,7 @@ class Service:
         path: Path | None = path_of(store) if store.startswith("sqlite:") else None
         opened = open_store(store, durability=durability)
         try:
-            self.decider = Decider(
+            self.decider = EmbeddedDecider(
                 opened, path, settings, recovery_grace_us=round(recovery_grace_seconds * SECOND)
             )
         except BaseException:
@@ -69,13 +69,13 @@ class Service:
         self._metrics: App | None = None
         self._prefect = PrefectApi(self.decider, wait_seconds=prefect_wait_seconds)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begin to decide, on the running loop.
 
         Raises:
             StoreUnavailable: the store cannot be read.
         """
-        self.decider.start()
+        await self.decider.start()
         loop = asyncio.get_running_loop()
         self._missing = loop.call_later(self._recovery_seconds, self.sessions.miss_absent)
 
@@ -85,12 +85,12 @@ class Service:
         self._prefect.drain()
         self.sessions.drain(COME_BACK_SECONDS)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop deciding; what is held stays held."""
         if self._missing is not None:
             self._missing.cancel()
         self.sessions.close()
-        self.decider.close()
+        await self.decider.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
@@ -114,7 +114,7 @@ class Service:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]  # its own, narrower ASGI types
 
 
-def _metrics_app(decider: Decider, sessions: Sessions, tallies: Tallies) -> App:
+def _metrics_app(decider: EmbeddedDecider, sessions: Sessions, tallies: Tallies) -> App:
     """Load what shows metrics: nobody may ever scrape, and it takes as long as everything else to begin."""
     from ebbgate.server.metrics import Metrics, metrics_app
 
