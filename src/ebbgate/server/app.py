@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Final
 
 from ebbgate.core.model import SECOND, Settings
+from ebbgate.server.decider import Decider
 from ebbgate.server.embedded_decider import EmbeddedDecider
 from ebbgate.server.front import App
 from ebbgate.server.hearing import Hearing
+from ebbgate.server.others import OtherServers
 from ebbgate.server.prefect.app import PREFIX, WAIT_SECONDS, PrefectApi
 from ebbgate.server.rest.app import rest_app
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.stream import Receive, Scope, Send, Stream
 from ebbgate.server.tally import Tallies
 from ebbgate.server.ui.app import ui_app
-from ebbgate.stores import open_store, path_of
+from ebbgate.stores import is_network_url, open_network_store, open_store, path_of
 from ebbgate.stores.sqlite import Durability
 from ebbgate.wire.stream import PATH
 
@@ -50,17 +52,13 @@ class Service:
             InvalidRequest: `store` names none.
             StoreUnavailable: it cannot be opened.
         """
-        path: Path | None = path_of(store) if store.startswith("sqlite:") else None
-        opened = open_store(store, durability=durability)
-        try:
-            self.decider = EmbeddedDecider(
-                opened, path, settings, recovery_grace_us=round(recovery_grace_seconds * SECOND)
-            )
-        except BaseException:
-            opened.close()
-            raise
+        recovery_grace_us = round(recovery_grace_seconds * SECOND)
+        self.decider = _decider(store, durability, settings, recovery_grace_us)
         self.sessions = Sessions(self.decider, away_grace_us=round(away_grace_seconds * SECOND))
         self.hearing = Hearing(self.decider)
+        self.others: OtherServers | None = None
+        if is_network_url(store):
+            self.others = OtherServers(self.decider, self.sessions, recovery_grace_us=recovery_grace_us)
         self._recovery_seconds = recovery_grace_seconds
         self._missing: asyncio.TimerHandle | None = None
         self._stream = Stream(self.decider, self.sessions)
@@ -76,6 +74,9 @@ class Service:
             StoreUnavailable: the store cannot be read.
         """
         await self.decider.start()
+        if self.others is not None:
+            self.others.start()
+            return
         loop = asyncio.get_running_loop()
         self._missing = loop.call_later(self._recovery_seconds, self.sessions.miss_absent)
 
@@ -90,6 +91,8 @@ class Service:
         if self._missing is not None:
             self._missing.cancel()
         self.sessions.close()
+        if self.others is not None:
+            self.others.close()
         await self.decider.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +117,24 @@ class Service:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]  # its own, narrower ASGI types
 
 
-def _metrics_app(decider: EmbeddedDecider, sessions: Sessions, tallies: Tallies) -> App:
+def _decider(
+    store: str, durability: Durability, settings: Settings | None, recovery_grace_us: int
+) -> Decider:
+    """Return who decides on the store that a URL names."""
+    if is_network_url(store):
+        from ebbgate.server.network_decider import NetworkDecider
+
+        return NetworkDecider(open_network_store(store), settings, recovery_grace_us=recovery_grace_us)
+    path: Path | None = path_of(store) if store.startswith("sqlite:") else None
+    opened = open_store(store, durability=durability)
+    try:
+        return EmbeddedDecider(opened, path, settings, recovery_grace_us=recovery_grace_us)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _metrics_app(decider: Decider, sessions: Sessions, tallies: Tallies) -> App:
     """Load what shows metrics: nobody may ever scrape, and it takes as long as everything else to begin."""
     from ebbgate.server.metrics import Metrics, metrics_app
 

@@ -343,6 +343,7 @@ class Decider(ABC):
                 return
         self._wake_up(told.wake)
 
+    @abstractmethod
     def _wake_up(self, address: str) -> None:
         """Have another process look that can be told so."""
 

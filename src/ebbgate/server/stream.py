@@ -26,6 +26,7 @@ from ebbgate.core.commands import (
     check_id,
     wanted,
 )
+from ebbgate.core.model import SERVER
 from ebbgate.errors import EbbgateError, InvalidRequest
 from ebbgate.server.decider import Decider, ignore
 from ebbgate.server.sessions import Sessions
@@ -67,7 +68,7 @@ SESSIONS_MAX: Final = 1_000
 HOST_LENGTH_MAX: Final = 200
 
 _IMMEDIATE: Final = (HelloItem, ByeItem, AskItem)  # what is no command of the decider's
-_RESERVED: Final = "rest"  # those who come over REST belong to sessions of such names
+_RESERVED: Final = "rest"  # those who come over REST belong to sessions of such names; servers have their own
 
 # As ASGI has them.
 Scope = MutableMapping[str, Any]
@@ -308,7 +309,7 @@ class Connection:
             self.end(BAD_MESSAGE, f"this server speaks version {VERSION} of the stream, not {item.version}")
             return
         check_id(item.session, "session")
-        if item.session == _RESERVED or item.session.startswith(_RESERVED + "-"):
+        if item.session == _RESERVED or item.session.startswith((_RESERVED + "-", SERVER)):
             raise InvalidRequest(f"{item.session!r} is no session of a stream")
         if item.role == "main" and self._main:
             raise InvalidRequest("this connection has greeted before")
