@@ -1,9 +1,17 @@
-"""What every test shares: how hypothesis searches."""
+"""What every test shares: how hypothesis searches, and the database servers of a test process."""
 
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
+
+if TYPE_CHECKING:
+    from tests.stores.servers import Postgres, Redis
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,3 +26,49 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ci")
+
+POSTGRES_URL = os.environ.get("EBBGATE_TEST_POSTGRES_URL", "")
+REDIS_URL = os.environ.get("EBBGATE_TEST_REDIS_URL", "")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[Postgres]":
+    """The newest PostgreSQL, from a wheel."""
+    from tests.stores import servers
+
+    with servers.postgres(servers.wheel_postgres()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey() -> "Iterator[Redis]":
+    """The newest Valkey, from a wheel."""
+    from tests.stores import servers
+
+    with servers.redis(servers.wheel_redis()) as server:
+        yield server
+
+
+@pytest.fixture
+def new_postgres(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Make URLs of new namespaces in one PostgreSQL: the one that is named, or the wheel's."""
+    if POSTGRES_URL:
+        return partial(in_new_namespace, POSTGRES_URL)
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.url
+
+
+@pytest.fixture
+def new_valkey(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Make URLs of new namespaces in one Redis or Valkey: the one that is named, or the wheel's."""
+    if REDIS_URL:
+        return partial(in_new_namespace, REDIS_URL)
+    server: Redis = request.getfixturevalue("valkey")
+    return server.url
+
+
+def in_new_namespace(url: str) -> str:
+    """Return the URL of a namespace that nobody has."""
+    from tests.stores.servers import new_name
+
+    return f"{url}{'&' if '?' in url else '?'}namespace={new_name()}"

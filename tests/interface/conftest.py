@@ -19,11 +19,19 @@ SHORT = Settings(lease_duration_min_us=SECOND // 2)
 _servers: Final[dict[str, ServedInThread]] = {}
 
 
-@pytest.fixture(params=["memory", "sqlite", "server"])
+def _store(request: pytest.FixtureRequest, folder: Path) -> str:
+    """Return the URL of an empty store for a server."""
+    if request.param == "server":
+        return f"sqlite:///{folder / 'limits.db'}"
+    make: Callable[[], str] = request.getfixturevalue(f"new_{request.param}")
+    return make()
+
+
+@pytest.fixture(params=["memory", "sqlite", "server", "postgres", "valkey"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Return the address of an empty store, which is also the default one."""
-    if request.param == "server":
-        with served(f"sqlite:///{tmp_path / 'limits.db'}", socket=False) as server:
+    if request.param in {"server", "postgres", "valkey"}:
+        with served(_store(request, tmp_path), socket=False) as server:
             _servers[server.url] = server
             monkeypatch.setenv("EBBGATE_URL", server.url)
             blocks.forget_warnings()

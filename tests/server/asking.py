@@ -123,7 +123,7 @@ class Probe:
         self.entered = asyncio.Event()
         self.life: list[str] = []
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Note it."""
         self.life.append("start")
 
@@ -132,7 +132,7 @@ class Probe:
         self.life.append("drain")
         self.let_go.set()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Note it."""
         self.life.append("close")
 

@@ -27,7 +27,7 @@ from websockets.http11 import Response
 from websockets.uri import parse_uri
 
 from ebbgate.core.model import SECOND, Settings
-from ebbgate.server.decider import Decider
+from ebbgate.server.embedded_decider import EmbeddedDecider
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.socket import StreamSocket
 from ebbgate.server.stream import Receive, Scope, Send, Stream
@@ -71,7 +71,7 @@ class Core:
         """Open the store; the graces are as short as the test says."""
         path = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else None
         self.recovery_seconds = recovery_grace_seconds
-        self.decider = Decider(
+        self.decider = EmbeddedDecider(
             open_store(url, durability=durability),
             path,
             Settings(lease_duration_min_us=round(lease_min_seconds * SECOND)),
@@ -95,7 +95,7 @@ class Core:
         server = uvicorn.Server(config)
         config.load()
         server.lifespan = config.lifespan_class(config)
-        self.decider.start()
+        await self.decider.start()
         missing = asyncio.get_running_loop().call_later(self.recovery_seconds, self.sessions.miss_absent)
         await server.startup()
         started(server.servers[0].sockets[0].getsockname()[1])
@@ -103,7 +103,7 @@ class Core:
         missing.cancel()
         self.sessions.close()
         await server.shutdown()
-        self.decider.close()
+        await self.decider.close()
 
 
 class StreamServer:

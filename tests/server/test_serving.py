@@ -115,7 +115,7 @@ async def test_a_taken_port_is_told_before_the_store_is_touched(tmp_path: Path) 
 @pytest.mark.asyncio
 async def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     class Broken(Probe):
-        def start(self) -> None:
+        async def start(self) -> None:
             raise StoreUnavailable("no")
 
     probe = Broken()

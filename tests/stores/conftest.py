@@ -1,15 +1,12 @@
 """Database servers that the tests of one process share, each in namespaces of its own."""
 
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
 
+from tests.conftest import POSTGRES_URL, REDIS_URL, in_new_namespace
 from tests.stores import servers
-
-POSTGRES_URL = os.environ.get("EBBGATE_TEST_POSTGRES_URL", "")
-REDIS_URL = os.environ.get("EBBGATE_TEST_REDIS_URL", "")
 
 
 def _places(url: str, is_installed: bool) -> list[str]:
@@ -18,25 +15,11 @@ def _places(url: str, is_installed: bool) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[servers.Postgres]:
-    """The newest PostgreSQL, from a wheel."""
-    with servers.postgres(servers.wheel_postgres()) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def old_postgres() -> Iterator[servers.Postgres]:
     """The system's PostgreSQL."""
     programs = servers.system_postgres()
     assert programs is not None, "asked for only where there is one"
     with servers.postgres(programs) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def valkey() -> Iterator[servers.Redis]:
-    """The newest Valkey, from a wheel."""
-    with servers.redis(servers.wheel_redis()) as server:
         yield server
 
 
@@ -53,7 +36,7 @@ def old_redis() -> Iterator[servers.Redis]:
 def postgres_url(request: pytest.FixtureRequest) -> Callable[[], str]:
     """Make URLs of new namespaces, in every PostgreSQL that there is."""
     if request.param == "named":
-        return partial(_in, POSTGRES_URL)
+        return partial(in_new_namespace, POSTGRES_URL)
     server: servers.Postgres = request.getfixturevalue(
         "postgres" if request.param == "wheel" else "old_postgres"
     )
@@ -64,10 +47,6 @@ def postgres_url(request: pytest.FixtureRequest) -> Callable[[], str]:
 def redis_url(request: pytest.FixtureRequest) -> Callable[[], str]:
     """Make URLs of new namespaces, in every Redis and Valkey that there is."""
     if request.param == "named":
-        return partial(_in, REDIS_URL)
+        return partial(in_new_namespace, REDIS_URL)
     server: servers.Redis = request.getfixturevalue("valkey" if request.param == "wheel" else "old_redis")
     return server.url
-
-
-def _in(url: str) -> str:
-    return f"{url}{'&' if '?' in url else '?'}namespace={servers.new_name()}"

@@ -30,6 +30,9 @@ LATENESS_CREDIT_US: Final = 5_000
 COOL_MAX_US: Final = 86_400 * SECOND
 """How long a limit may cool down at most."""
 
+SERVER: Final = "server-"
+"""How the ids of those sessions begin that are servers' own: by them servers that share a store know each other."""
+
 State = Literal["waiting", "held", "ended"]
 Why = Literal["", "released", "expired", "revoked", "cancelled", "refused", "lost_holder", "spent"]
 Kind = Literal["hold", "spend"]

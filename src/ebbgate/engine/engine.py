@@ -25,7 +25,7 @@ from ebbgate.core.commands import (
 )
 from ebbgate.core.model import Lease, Stored
 from ebbgate.errors import StoreUnavailable
-from ebbgate.stores.base import Busy, Conflict, Delta, Row, Snapshot, TooOld, Version
+from ebbgate.stores.base import Busy, Conflict, Delta, LostTail, Row, Snapshot, TooOld, Version
 from ebbgate.stores.codec import decode, encode
 
 _log: Final = logging.getLogger("ebbgate.engine")
@@ -82,6 +82,7 @@ class Engine:
         """
         self.book = book
         self.version: Version | None = None
+        self.losses = 0  # how often the store was found to have lost what it had confirmed
         self._new_tag = new_tag
         self._took_in = took_in
         self._unsettled: _Unsettled | None = None
@@ -207,7 +208,8 @@ class Engine:
         assert self.version is not None, "settled above"
         try:
             delta: Delta = yield StoreCall("changes_since", (self.version,))
-        except TooOld:
+        except TooOld as error:
+            self.losses += isinstance(error, LostTail)
             yield from self._load()
             return False
         return self._take_in(delta)

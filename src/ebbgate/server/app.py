@@ -6,15 +6,17 @@ from typing import Final
 
 from ebbgate.core.model import SECOND, Settings
 from ebbgate.server.decider import Decider
+from ebbgate.server.embedded_decider import EmbeddedDecider
 from ebbgate.server.front import App
 from ebbgate.server.hearing import Hearing
+from ebbgate.server.others import OtherServers
 from ebbgate.server.prefect.app import PREFIX, WAIT_SECONDS, PrefectApi
 from ebbgate.server.rest.app import rest_app
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.stream import Receive, Scope, Send, Stream
 from ebbgate.server.tally import Tallies
 from ebbgate.server.ui.app import ui_app
-from ebbgate.stores import open_store, path_of
+from ebbgate.stores import is_network_url, open_network_store, open_store, path_of
 from ebbgate.stores.sqlite import Durability
 from ebbgate.wire.stream import PATH
 
@@ -50,17 +52,13 @@ class Service:
             InvalidRequest: `store` names none.
             StoreUnavailable: it cannot be opened.
         """
-        path: Path | None = path_of(store) if store.startswith("sqlite:") else None
-        opened = open_store(store, durability=durability)
-        try:
-            self.decider = Decider(
-                opened, path, settings, recovery_grace_us=round(recovery_grace_seconds * SECOND)
-            )
-        except BaseException:
-            opened.close()
-            raise
+        recovery_grace_us = round(recovery_grace_seconds * SECOND)
+        self.decider = _decider(store, durability, settings, recovery_grace_us)
         self.sessions = Sessions(self.decider, away_grace_us=round(away_grace_seconds * SECOND))
         self.hearing = Hearing(self.decider)
+        self.others: OtherServers | None = None
+        if is_network_url(store):
+            self.others = OtherServers(self.decider, self.sessions, recovery_grace_us=recovery_grace_us)
         self._recovery_seconds = recovery_grace_seconds
         self._missing: asyncio.TimerHandle | None = None
         self._stream = Stream(self.decider, self.sessions)
@@ -69,13 +67,16 @@ class Service:
         self._metrics: App | None = None
         self._prefect = PrefectApi(self.decider, wait_seconds=prefect_wait_seconds)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begin to decide, on the running loop.
 
         Raises:
             StoreUnavailable: the store cannot be read.
         """
-        self.decider.start()
+        await self.decider.start()
+        if self.others is not None:
+            self.others.start()
+            return
         loop = asyncio.get_running_loop()
         self._missing = loop.call_later(self._recovery_seconds, self.sessions.miss_absent)
 
@@ -85,12 +86,14 @@ class Service:
         self._prefect.drain()
         self.sessions.drain(COME_BACK_SECONDS)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop deciding; what is held stays held."""
         if self._missing is not None:
             self._missing.cancel()
         self.sessions.close()
-        self.decider.close()
+        if self.others is not None:
+            self.others.close()
+        await self.decider.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
@@ -112,6 +115,23 @@ class Service:
             await self._metrics(scope, receive, send)
         elif scope["type"] == "http":
             await self._rest(scope, receive, send)  # type: ignore[arg-type]  # its own, narrower ASGI types
+
+
+def _decider(
+    store: str, durability: Durability, settings: Settings | None, recovery_grace_us: int
+) -> Decider:
+    """Return who decides on the store that a URL names."""
+    if is_network_url(store):
+        from ebbgate.server.network_decider import NetworkDecider
+
+        return NetworkDecider(open_network_store(store), settings, recovery_grace_us=recovery_grace_us)
+    path: Path | None = path_of(store) if store.startswith("sqlite:") else None
+    opened = open_store(store, durability=durability)
+    try:
+        return EmbeddedDecider(opened, path, settings, recovery_grace_us=recovery_grace_us)
+    except BaseException:
+        opened.close()
+        raise
 
 
 def _metrics_app(decider: Decider, sessions: Sessions, tallies: Tallies) -> App:

@@ -1,96 +1,72 @@
 """The one who decides for all clients of a server: commands in, committed outcomes out, on one event loop.
 
-Whatever arrives in one turn of the loop is decided and committed together. Deciding takes microseconds and a
-commit little more, so both are done on the loop itself: a thread would cost more than it saves, until a disk
-is slow, and then everybody waits for the disk anyway.
-
-Other processes may decide on the same file: embedded ones that were there before the server.
+What arrives together is decided and committed together. The story stands here, once; how a store is driven stands
+in `embedded_decider` for one on this machine, and in `network_decider` for one that several servers share.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Sequence
 from typing import Final
 
-from ebbgate.core.book import Book
+from ebbgate.core.book import Book, Due
 from ebbgate.core.commands import Acquire, Command, Outcome, Refused, Tick, Told
 from ebbgate.core.grace import RECOVERY_US, Grace
 from ebbgate.core.ledger import outcome_of
 from ebbgate.core.model import SECOND, Lease, Settings, Stored
-from ebbgate.engine.drive import drive
-from ebbgate.engine.engine import Batch, Engine
+from ebbgate.engine.engine import Batch, Engine, Reply, StoreCall
 from ebbgate.errors import EbbgateError, StoreUnavailable
-from ebbgate.neighbours.neighbours import Neighbours
 from ebbgate.server.audience import Answered, Audience, Job, Watcher, answer_all
 from ebbgate.server.lasts import Lasts
-from ebbgate.server.stalls import Stalls
-from ebbgate.stores.base import EmbeddedStore, Past
-from ebbgate.wire.questions import Answer, Question, answer
+from ebbgate.server.stalls import Clocked, Stalls
+from ebbgate.wire.questions import Answer, Question
 
 _log: Final = logging.getLogger("ebbgate.server")
 
-PATIENCE_US: Final = 1_000_000
-"""How long a decision waits for another process to let go of the file; nobody else is served meanwhile."""
-
-TURN_US: Final = 50_000
 PULSE_SECONDS: Final = 0.25
 """How often the server makes sure that it runs, that the store's clock is where it was, and who has died."""
 
 EARLY_US: Final = 1_200
 """How early the loop is woken for what is due: its timers are no more precise than that."""
 
-SHARED_US: Final = SECOND
-"""How long after another process's commit the server expects the next one."""
-
 RETRY_US: Final = 100_000
 RECENT_MAX: Final = 1_000
-JOBS_MAX: Final = 256
-"""How many callers are answered by one decision; the others by the next one."""
-
-MAILBOX: Final = "server"
-"""How the names end of the sockets at which other processes of the machine wake servers."""
 
 
-class Decider:
+class Decider(ABC):
     """A book, its store, and the loop that they run on."""
 
+    jobs_max: int
+    """How many callers are answered by one decision; the others by the next one."""
+
     def __init__(
-        self,
-        store: EmbeddedStore,
-        path: Path | None,
-        settings: Settings | None = None,
-        *,
-        recovery_grace_us: int = RECOVERY_US,
+        self, store: Clocked, settings: Settings | None, *, recovery_grace_us: int = RECOVERY_US
     ) -> None:
         """Decide on what `store` keeps; nothing happens before `start`.
 
         Args:
             store: opened; closed by `close`.
-            path: its file, None for one in memory.
             settings: of the book.
             recovery_grace_us: for how long nothing expires after a time in which nobody could renew.
         """
         self.store = store
         self.book = Book(settings)
         self.grace = Grace(recovery_grace_us)
+        self.address = ""  # of this server, where other processes find it in records
         self.audiences: list[Audience] = []
         self.watchers: list[Watcher] = []
         self.refused: list[Callable[[str], None]] = []  # called with the code of each refusal
         self.engine = Engine(self.book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
-        self._neighbours = Neighbours(path, f"{os.urandom(3).hex()}{MAILBOX}")
-        self.address = self._neighbours.mailbox.address
-        self._jobs: list[Job] = []
-        self._planned = False  # whether the work of this turn is scheduled
-        self._closed = False
         self.turn = 0  # rises with every decision
+        self.lasts = Lasts()
+        self._jobs: list[Job] = []
+        self._planned = False  # whether somebody will see to them
+        self._closed = False
         self._timer: asyncio.Handle | None = None
         self._timer_us = -1  # by the store's clock; -1: there is none
         self._stalls = Stalls(store)
-        self._shared_until_us = 0  # others decide on the same store, for all that is known
-        self.lasts = Lasts()
         self._failed: EbbgateError | None = None
         self._retry_us = -1
         self._pulse: asyncio.TimerHandle | None = None
@@ -98,35 +74,33 @@ class Decider:
 
     # --- life
 
-    def start(self) -> None:
+    @abstractmethod
+    async def start(self) -> None:
         """Load everything and begin; the running loop is the one that decides.
 
         Raises:
             StoreUnavailable: the store cannot be read.
         """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop deciding and close the store; whoever still asks is told that the server stops."""
+
+    def _begin(self) -> None:
+        """Everything was loaded: now is the first instant."""
         self._loop = loop = asyncio.get_running_loop()
-        drive(self.engine.refresh(), self.store)
         now_us = self.store.clock()
         self.grace.begin(now_us)
         self._stalls.begin(now_us)
-        loop.add_reader(self._neighbours.mailbox.fileno(), self._pushed)
         self._pulse = loop.call_later(PULSE_SECONDS, self._beat)
         self._schedule()
 
-    def close(self) -> None:
-        """Stop deciding and close the store; whoever still asks is told that the server stops."""
-        assert self._loop is not None, "started"
-        while self._jobs:
-            self._work()
+    def _end(self) -> None:
+        """Decide no more."""
         self._closed = True
-        self._loop.remove_reader(self._neighbours.mailbox.fileno())
         for handle in (self._pulse, self._timer):
             if handle is not None:
                 handle.cancel()
-        with contextlib.suppress(StoreUnavailable):
-            self.store.close()
-        self._neighbours.mailbox.close()
-        self._neighbours.close()
 
     @property
     def why_not_ready(self) -> str | None:
@@ -138,7 +112,7 @@ class Decider:
     # --- commands and questions
 
     def submit(self, commands: Sequence[Command], answered: Answered) -> None:
-        """Have commands carried out with all others of this turn of the loop."""
+        """Have commands carried out with all others that wait for the next decision."""
         if self._closed:
             answered(StoreUnavailable("the server stops; ask again, here when it runs or at another one"))
             return
@@ -146,10 +120,9 @@ class Decider:
         if not self._planned:
             self._plan()
 
+    @abstractmethod
     def _plan(self) -> None:
-        self._planned = True
-        assert self._loop is not None, "started"
-        self._loop.call_soon(self._work)
+        """Have somebody see to what was asked and what is due, soon."""
 
     async def carry_out(self, commands: Sequence[Command]) -> Sequence[Outcome]:
         """Carry out commands, in order, as one step.
@@ -170,95 +143,104 @@ class Decider:
         self.submit(commands, answered)
         return await done
 
-    def ask(self, question: Question) -> Answer:
+    @abstractmethod
+    async def ask(self, question: Question) -> Answer:
         """Answer a question from the newest records.
 
         Raises:
             InvalidRequest: it makes no sense.
             StoreUnavailable: the store cannot be read.
         """
-        self._work()
-        while self._jobs:
-            self._work()
-        if self._failed is not None:
-            raise self._failed
-        now_us = self.store.clock()
-        return answer(question, self.book, now_us, self._recent)
 
-    def _recent(self) -> list[Past]:
-        return self.store.recent(RECENT_MAX)
+    @abstractmethod
+    def ask_for(self, question: Question, told: Callable[[Answer | EbbgateError], None]) -> None:
+        """Have `told` called with the answer to a question, or with why there is none."""
+
+    @property
+    @abstractmethod
+    def is_at_rest(self) -> bool:
+        """Whether the book shows what is committed, and nothing else."""
+
+    @abstractmethod
+    async def rest(self) -> None:
+        """Return when the book is at rest; it stays so until the caller waits for something else.
+
+        Raises:
+            StoreUnavailable: nobody knows what is committed.
+        """
 
     # --- the work of one turn
 
-    def _work(self) -> None:
+    def _begin_turn(self) -> list[Job]:
+        """Return what is asked this time."""
         self._planned = False
-        if self._closed:
-            return
         self._watch()
         self.turn += 1
         jobs, self._jobs = self._jobs, []
-        if len(jobs) > JOBS_MAX:
-            jobs, self._jobs = jobs[:JOBS_MAX], jobs[JOBS_MAX:]
-        self.lasts.begin()
-        try:
-            batch = self._carried_out(jobs)
-        finally:
-            self.lasts.end()
+        if len(jobs) > self.jobs_max:
+            jobs, self._jobs = jobs[: self.jobs_max], jobs[self.jobs_max :]
+        return jobs
+
+    def _is_refusing(self, jobs: list[Job]) -> bool:
+        """Answer that the store is out of reach, as long as that was found just now."""
+        if self._failed is None or self.store.clock() >= self._retry_us:
+            return False
+        answer_all(jobs, self._failed)
+        return True
+
+    def _tell_all(self, jobs: list[Job], batch: Batch) -> None:
+        """Answer all jobs, and tell whom it concerns what came of them."""
+        answer_all(jobs, batch.outcomes)
+        self.lasts.turn_to_others()
+        for told in batch.told:
+            self._tell(told)
+
+    def _end_turn(self, batch: Batch | None) -> None:
         if batch is not None:
             self._pass_on(batch)
         self._schedule()
         if self._jobs and not self._planned:
             self._plan()
 
-    def _carried_out(self, jobs: list[Job]) -> Batch | None:
-        """Answer all jobs, and tell whom it concerns what came of them."""
-        if self._failed is not None and self.store.clock() < self._retry_us:
-            answer_all(jobs, self._failed)
-            return None
-        batch = self._decide(jobs)
-        if batch is not None:
-            answer_all(jobs, batch.outcomes)
-            self.lasts.turn_to_others()
-            for told in batch.told:
-                self._tell(told)
-        return batch
-
-    def _decide(self, jobs: list[Job]) -> Batch | None:
+    def _steps(self, jobs: list[Job]) -> Generator[StoreCall, Reply, Batch | None]:
         """Commit what was asked and what is due; None: there was nothing to do, or it could not be done."""
-        locked = self.store.try_lock() or self.store.lock(TURN_US)
         try:
-            # Who is alone need not look before a commit, which fails if somebody was quicker.
-            self._refresh(looks=not jobs or self.store.clock() <= self._shared_until_us)
-            batch = self._commit(jobs) if jobs or self._is_due() else None
+            if self.engine.version is None or not self.engine.is_settled or self._looks(jobs):
+                yield from self.engine.refresh()
+            batch = None
+            if jobs or self._is_due():
+                batch = yield from self._commit(jobs)
             self._succeeded()
             return batch
         except EbbgateError as error:
             self._fail(jobs, error)
-        except Exception as error:  # noqa: BLE001 - one defect must not be the end of everything
-            _log.exception("a defect: a decision failed, and everything is loaded anew")
-            self.engine.forget()
-            self._fail(jobs, StoreUnavailable(f"a defect of the server: {type(error).__name__}"))
-        finally:
-            if locked:
-                self.store.unlock()
         return None
+
+    def _defect(self, jobs: list[Job], error: Exception) -> None:
+        """Go on after what should never happen: one defect must not be the end of everything."""
+        _log.error("a defect: a decision failed, and everything is loaded anew", exc_info=error)
+        self.engine.forget()
+        self._fail(jobs, StoreUnavailable(f"a defect of the server: {type(error).__name__}"))
+
+    @abstractmethod
+    def _looks(self, jobs: list[Job]) -> bool:
+        """Tell whether to look what others have committed before anything is decided."""
 
     def _is_due(self) -> bool:
         due_us = self.book.next_due(self.store.clock(), expire=self.grace.is_over(self.store.clock())).at_us
         return 0 <= due_us <= self.store.clock()
 
-    def _commit(self, jobs: list[Job]) -> Batch:
+    def _commit(self, jobs: list[Job]) -> Generator[StoreCall, Reply, Batch]:
         commands: list[Command] = []
         for asked, _ in jobs:
             commands.extend(asked)
         now_us = self._watch()  # by this very instant it is judged what is due
-        patience_us = PATIENCE_US if self._failed is None else TURN_US
         if not self.book.is_tick_due(now_us):
-            return drive(self.engine.carry_out(commands), self.store, patience_us=patience_us)
+            return (yield from self.engine.carry_out(commands))
         # After renewals and releases that have arrived, but before who asks for what they leave.
         place = 0 if all(type(command) is Acquire for command in commands) else len(commands)
         commands.insert(place, Tick(self.grace.is_over(now_us), until_us=now_us))
-        batch = drive(self.engine.carry_out(commands), self.store, patience_us=patience_us)
+        batch = yield from self.engine.carry_out(commands)
         del batch.outcomes[place]
         return batch
 
@@ -268,8 +250,7 @@ class Decider:
             for watcher in self.watchers:
                 watcher(batch.changes, now_us)
         for lease in batch.promoted:
-            if lease.wake and lease.wake != self.address:
-                self._neighbours.push(lease.wake)
+            self._wake_up(lease.wake)
         for outcome in batch.outcomes:
             if type(outcome) is Refused:
                 for refused in self.refused:
@@ -292,23 +273,18 @@ class Decider:
         if self.grace.is_failing:
             self.grace.succeeded(self.store.clock())
 
-    def _refresh(self, *, looks: bool) -> None:
-        version = self.engine.version
-        if version is None or not self.engine.is_settled or (looks and self.store.moved(version)):
-            patience_us = PATIENCE_US if self._failed is None else TURN_US
-            drive(self.engine.refresh(), self.store, patience_us=patience_us)
-
     # --- time
 
     def _schedule(self) -> None:
         """Set the timer for what is due next, unless it is set for that already."""
         now_us = self.store.clock()
         may_expire = self.grace.is_over(now_us)
-        due_us = self.book.next_due(now_us, expire=may_expire).at_us
+        due = self.book.next_due(now_us, expire=may_expire)
+        due_us = due.at_us
         if not may_expire and not 0 <= due_us <= self.grace.until_us:
             due_us = self.grace.until_us
         if due_us >= 0:
-            due_us = max(due_us, self._retry_us)
+            due_us = max(due_us + self._leave_to_others_us(due), self._retry_us)
         if due_us == self._timer_us and self._timer is not None:
             return
         if self._timer is not None:
@@ -317,6 +293,11 @@ class Decider:
         self._timer_us = due_us
         if due_us >= 0:
             self._sleep_until_due(now_us)
+
+    def _leave_to_others_us(self, due: Due) -> int:
+        """Return how long to wait for somebody else to do what is due."""
+        del due
+        return 0
 
     def _sleep_until_due(self, now_us: int) -> None:
         assert self._loop is not None, "started"
@@ -341,30 +322,18 @@ class Decider:
         """Have nothing expire for a while after a stall, in which nobody could renew; return the store's time."""
         now_us, stalled = self._stalls.seen()
         if stalled:
-            self.grace.begin(now_us)
-            for audience in self.audiences:
-                audience.hurry()
+            self._recover(now_us)
         return now_us
 
-    def _beat(self) -> None:
-        assert self._loop is not None, "started"
-        self._pulse = self._loop.call_later(PULSE_SECONDS, self._beat)
-        self._watch()
-        version = self.engine.version
-        try:
-            if version is None or self._failed is not None or self.store.moved(version):
-                self._work()
-            dead = self._neighbours.find_dead(self.book.sessions.values())
-        except EbbgateError as error:
-            self._fail([], error)
-            return
-        if dead:
-            self.submit(dead, lambda _: self._neighbours.clean_up_after(dead))
+    def _recover(self, now_us: int) -> None:
+        """Have everybody renew, and nothing expire until they can have done so."""
+        self.grace.begin(now_us)
+        for audience in self.audiences:
+            audience.hurry()
 
-    def _pushed(self) -> None:
-        """Look at what another process of this machine has done."""
-        self._neighbours.mailbox.empty()
-        self._work()
+    @abstractmethod
+    def _beat(self) -> None:
+        """Make sure that all is well, and come back."""
 
     # --- who is told
 
@@ -372,8 +341,11 @@ class Decider:
         for audience in self.audiences:
             if audience.tell(told):
                 return
-        if told.wake and told.wake != self.address:
-            self._neighbours.push(told.wake)
+        self._wake_up(told.wake)
+
+    @abstractmethod
+    def _wake_up(self, address: str) -> None:
+        """Have another process look that can be told so."""
 
     def _took_in(self, stored: Sequence[Stored] | None) -> None:
         """Pass on what others have committed."""
@@ -383,7 +355,6 @@ class Decider:
             for audience in self.audiences:
                 audience.reloaded(self.book)
             return
-        self._shared_until_us = self.store.clock() + SHARED_US
         for entry in stored:
             lease = entry.record
             if isinstance(lease, Lease) and lease.state != "waiting" and lease.why != "released":

@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -21,7 +21,7 @@ from ebbgate.core.model import SECOND, Settings
 from ebbgate.errors import EbbgateError
 from ebbgate.neighbours.owner import Owner, OwnerAddress
 from ebbgate.neighbours.push import remove_mailboxes, wake_folder
-from ebbgate.server.decider import MAILBOX
+from ebbgate.server.embedded_decider import MAILBOX
 from ebbgate.server.front import App, Front, Receive, Scope, Send
 from ebbgate.server.http import HttpConfig, HttpSocket
 from ebbgate.server.notify import Notifier
@@ -58,13 +58,13 @@ class Service(Protocol):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begin, on the running loop."""
 
     def drain(self) -> None:
         """Have everybody who waits come back later."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End."""
 
 
@@ -84,7 +84,7 @@ class Server:
         self.socket: Path | None = None  # of the processes of its user on this machine
         self._service = service
         self._notifier = notifier
-        self._stack = ExitStack()  # what is undone in the end, whatever happened
+        self._stack = AsyncExitStack()  # what is undone in the end, whatever happened
         self._context: ssl.SSLContext | None = None
         self._listening: list[uvicorn.Server] = []
         self._hurry = asyncio.Event()
@@ -102,7 +102,7 @@ class Server:
         try:
             await self._start()
         except BaseException:
-            self._stack.close()
+            await self._stack.aclose()
             raise
         self._notifier.tell("READY=1", f"STATUS=serving {self.url}")
         fields = {
@@ -124,8 +124,8 @@ class Server:
         self.url = address_of(bound[0], is_tls=options.is_tls)
         beside = self._own() if options.store.startswith("sqlite:") else None
         service = self._service or _service(options)
-        self._stack.callback(service.close)
-        service.start()
+        self._stack.push_async_callback(service.close)
+        await service.start()
         self._service = service
         sockets_max = min(files_max, options.connections_max + _REST_CONNECTIONS)
         if sockets_max < options.connections_max:
@@ -219,7 +219,7 @@ class Server:
         finally:
             if self._ticking is not None:
                 self._ticking.cancel()
-            self._stack.close()
+            await self._stack.aclose()
         fields = {"seconds": round(time.perf_counter() - began, 3), "cut_off": left}
         _log.info("stopped", extra={"fields": fields})
 

@@ -84,8 +84,10 @@ class Sessions:
             present.renewer = None
         if present.main is None and present.renewer is None:
             del self._present[session]
-            # Whoever was asked to go closes the connection itself, and may have nowhere to go to for a while.
-            self.missed(session, present.epoch, certain=certain and not self._draining)
+            # Whoever was asked to go closes the connection itself, and may have nowhere to go to for a while: who
+            # does not come back is missed by the next server, or by another one.
+            if not self._draining:
+                self.missed(session, present.epoch, certain=certain)
 
     def forget(self, session: str) -> None:
         """Note that a session is over, whatever connections it has."""
@@ -108,12 +110,19 @@ class Sessions:
     def _saw(self, stored: Sequence[Stored] | None, now_us: int) -> None:
         """Say of those that are connected here that they are, when another server has noted them as away.
 
-        One connection of a session may be to it, and the other one to this.
+        One connection of a session may be to it, and the other one to this. A main one to this is over when the
+        session has greeted another server since.
         """
         del now_us
         for entry in stored or ():
-            if isinstance(entry.record, Session) and entry.record.away_us >= 0:
+            session = entry.record
+            if not isinstance(session, Session):
+                continue
+            if session.away_us >= 0:
                 self._say_here(entry.id)
+            present = self._present.get(entry.id)
+            if present is not None and present.main is not None and session.epoch > present.epoch:
+                present.main.end(4409, "this session has connected to another server")
 
     def _say_here(self, session: str) -> None:
         """Have it committed that a session is not away; tried again until the store takes it."""
@@ -187,10 +196,17 @@ class Sessions:
 
     def miss_absent(self) -> None:
         """Say of those who were served over a stream before, and have not come back, that they are away."""
+        sessions = self._decider.book.sessions.values()
+        self.miss(
+            [session for session in sessions if session.remembers == "spends" and session.away_us < 0], 0
+        )
+
+    def miss(self, sessions: Iterable[Session], grace_us: int) -> None:
+        """Say of those that are not connected here that they are away, from which follows what does after so long."""
         absent = [
-            Away(session.id, session.epoch, certain=False, grace_us=0)
-            for session in self._decider.book.sessions.values()
-            if session.remembers == "spends" and session.away_us < 0 and session.id not in self._present
+            Away(session.id, session.epoch, certain=False, grace_us=grace_us)
+            for session in sessions
+            if session.id not in self._present
         ]
         if absent:
             _log.info("%d client(s) have not come back", len(absent))

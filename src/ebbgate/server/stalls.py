@@ -2,19 +2,25 @@
 
 import logging
 import time
-from typing import Final
+from typing import Final, Protocol
 
 from ebbgate.core.grace import STALL_US
 from ebbgate.core.model import SECOND
-from ebbgate.stores.base import Store
 
 _log: Final = logging.getLogger("ebbgate.server")
+
+
+class Clocked(Protocol):
+    """A store, as far as everybody needs it who is to know the time."""
+
+    def clock(self) -> int:
+        """Return its time; see `Store.clock`."""
 
 
 class Stalls:
     """Compares two clocks, as often as it is asked."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Clocked) -> None:
         """Compare the clock of `store` with this machine's own."""
         self._store = store
         self._ran_us = 0

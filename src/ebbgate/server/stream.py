@@ -26,11 +26,13 @@ from ebbgate.core.commands import (
     check_id,
     wanted,
 )
+from ebbgate.core.model import SERVER
 from ebbgate.errors import EbbgateError, InvalidRequest
 from ebbgate.server.decider import Decider, ignore
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.socket import EXTENSION, StreamSocket
 from ebbgate.wire.ids import new_id
+from ebbgate.wire.questions import Answer
 from ebbgate.wire.stream import (
     ITEMS_MAX,
     VERSION,
@@ -66,7 +68,7 @@ SESSIONS_MAX: Final = 1_000
 HOST_LENGTH_MAX: Final = 200
 
 _IMMEDIATE: Final = (HelloItem, ByeItem, AskItem)  # what is no command of the decider's
-_RESERVED: Final = "rest"  # those who come over REST belong to sessions of such names
+_RESERVED: Final = "rest"  # those who come over REST belong to sessions of such names; servers have their own
 
 # As ASGI has them.
 Scope = MutableMapping[str, Any]
@@ -184,12 +186,15 @@ class Connection:
         self._plan()
 
     def _plan(self) -> None:
-        """Go on in the next turn of the loop, unless there is a reason to wait."""
+        """Go on in the next turn of the loop, or after the next decision, unless there is a reason to wait."""
         if self._held and not (self._planned or self._greets or self._socket.is_clogged):
             self._planned = True
-            self._loop.call_soon(self._go_on)
+            if self._room > 0 or self._turn != self._decider.turn:
+                self._loop.call_soon(self._go_on)
+            else:
+                self._decider.submit((), self._go_on)
 
-    def _go_on(self) -> None:
+    def _go_on(self, _: object = None) -> None:
         self._planned = False
         if not (self._greets or self._socket.is_clogged):
             items, self._held = self._held, []
@@ -304,7 +309,7 @@ class Connection:
             self.end(BAD_MESSAGE, f"this server speaks version {VERSION} of the stream, not {item.version}")
             return
         check_id(item.session, "session")
-        if item.session == _RESERVED or item.session.startswith(_RESERVED + "-"):
+        if item.session == _RESERVED or item.session.startswith((_RESERVED + "-", SERVER)):
             raise InvalidRequest(f"{item.session!r} is no session of a stream")
         if item.role == "main" and self._main:
             raise InvalidRequest("this connection has greeted before")
@@ -353,11 +358,15 @@ class Connection:
             self._sessions.detach(item.session, self, certain=False)
 
     def _answer(self, item: AskItem) -> None:
-        found = self._decider.ask(item.question)
-        if isinstance(found, Refused):
-            self.send(item_of(item.number, found))
-        else:
-            self.send(AnswerItem(item.number, msgspec.Raw(_encode(found))))
+        def told(found: Answer | EbbgateError) -> None:
+            if isinstance(found, EbbgateError):
+                self.send(failed_item(item.number, found))
+            elif isinstance(found, Refused):
+                self.send(item_of(item.number, found))
+            else:
+                self.send(AnswerItem(item.number, msgspec.Raw(_encode(found))))
+
+        self._decider.ask_for(item.question, told)
 
     def _leave(self, item: ByeItem) -> None:
         session, epoch = self._speaking_for(item.session)

@@ -112,6 +112,7 @@ class Desk:
         self.goodbye_seconds = -1.0  # the server stops: come back after so long; -1: it does not
         self.is_outdated = False  # the store does not know this session under this epoch
         self.works = False  # set by the first answer over a connection
+        self.took_us = 0  # from the sending to the last answer
         self._proven = False  # whether there was one
         self._clock = clock
         self._numbers = 0
@@ -253,6 +254,7 @@ class Desk:
             if sent_us >= 0:
                 if not self._proven:
                     self._proven = self.works = True
+                self.took_us = now_us - sent_us
                 self._offset.exchanged(sent_us, store_us, now_us)
             else:
                 self._offset.heard(store_us, now_us)

@@ -34,6 +34,13 @@ from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, Release
 LOOK_US: Final = GIVE_BACK_US // 2
 """How often is looked what time calls for while anything is unanswered."""
 
+PART_ITEMS: Final = 32
+"""So much is sent before the rest of a turn is asked: the server works on it meanwhile. That is one more commit,
+which pays with 64 tasks on a disk that takes less than some 0.9 ms for it, and costs up to half on a slow one."""
+
+PROMPT_US: Final = 2_000
+"""So a part is sent only to a server that answered within this time."""
+
 
 class LoopChannel(Channel):
     """The session and connection of one event loop. Used on its thread only, where nothing else is said."""
@@ -163,6 +170,8 @@ class LoopChannel(Channel):
             self._timer = self.loop.call_later(LOOK_US / SECOND, self._look)
         if self._connection is None:
             self._connector.start()
+        elif len(self._desk.out) >= PART_ITEMS and self._desk.took_us < PROMPT_US:
+            self._flush()
         elif not self._is_flushing:
             self._is_flushing = True
             self.loop.call_soon(self._flush)

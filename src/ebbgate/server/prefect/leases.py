@@ -65,7 +65,7 @@ class Leases:
         duration = fields.number("lease_duration", DURATION_SECONDS, low=LEAST_SECONDS, high=MOST_SECONDS)
         holder = fields.holder("holder")
         fields.check()
-        lives = self._find(names)
+        lives = await self._find(names)
         if not lives:
             return answer(200, {"lease_id": new_lease_id(), "limits": []})
         flat = [
@@ -86,7 +86,7 @@ class Leases:
         names = fields.names("names")
         spend = _mode(fields) == "rate_limit"
         fields.check()
-        lives = self._find(names)
+        lives = await self._find(names)
         if not lives:
             return answer(200, [])
         granted = await self._acquire(
@@ -126,22 +126,22 @@ class Leases:
         outcome = await self._places.acquire(stand, command, request)
         if isinstance(outcome, Held):
             return outcome
-        return self._locked(outcome) if isinstance(outcome, Late) else _refusal(outcome)
+        return await self._locked(outcome) if isinstance(outcome, Late) else _refusal(outcome)
 
-    def _find(self, names: Sequence[str]) -> list[Live]:
+    async def _find(self, names: Sequence[str]) -> list[Live]:
         """Return the limits that exist, by name, each once."""
         wanted = sorted({normalize("NFC", name) for name in names})
         book = self._decider.book
         if not all(name in book.names for name in wanted):
-            self._decider.ask(ReadSizes(wanted))  # another process may just have made it
+            await self._decider.ask(ReadSizes(wanted))  # another process may just have made it
         return [book.names[name] for name in wanted if name in book.names]
 
-    def _locked(self, late: Late) -> Answer:
+    async def _locked(self, late: Late) -> Answer:
         """Tell who waits when to come back, and for whom it waits."""
         info = late.info
         holders = []
         for lease_id in (info.blocked_by or ())[:_SHOWN_MAX]:
-            found = self._decider.ask(ReadLease(lease_id))
+            found = await self._decider.ask(ReadLease(lease_id))
             if isinstance(found, LeaseInfo):
                 holders.append({
                     "lease_id": found.id, "holder": found.holder, "slots": found.limits, "since": found.granted,
@@ -201,7 +201,7 @@ class Leases:
         names = fields.names("names")
         fields.number("occupancy_seconds", None, is_above=True)
         fields.check()
-        lives = self._find(names)
+        lives = await self._find(names)
         session = session_of(request.key)
         chosen = self._choose(session, lives, slots)
         self._ending.update(lease.id for lease in chosen)

@@ -7,7 +7,7 @@ it alone does so, for some seconds.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Final
 
 from ebbgate.core.commands import DeleteLimit, Done, PutLimit, Refused
@@ -67,7 +67,7 @@ class Limits:
         if isinstance(outcome, Refused):
             return _refusal(outcome, body)
         assert isinstance(outcome, Done), "a command about limits is done or refused"
-        made = self._read(outcome.id)
+        made = await self._read(outcome.id)
         if active_slots:
             self._echo(request, made, active_slots)
         return answer(
@@ -88,7 +88,7 @@ class Limits:
 
     async def read(self, request: Request, id_or_name: str) -> Answer:
         """Read one limit."""
-        return answer(200, self._shown(request, self._read(id_or_name)))
+        return answer(200, self._shown(request, await self._read(id_or_name)))
 
     async def filter(self, request: Request) -> Answer:
         """List limits, by name; there is nothing to filter by."""
@@ -101,11 +101,13 @@ class Limits:
         if limit > LISTED_MAX:
             return detail(422, f"Invalid limit: must be less than or equal to {LISTED_MAX}.")
         shown: list[dict[str, object]] = []
-        for number, found in enumerate(self._all() if limit else ()):
-            if number >= offset:
-                shown.append(self._shown(request, found))
+        number = 0
+        async for found in self._all():
             if len(shown) == limit:
                 break
+            if number >= offset:
+                shown.append(self._shown(request, found))
+            number += 1
         return answer(200, shown)
 
     async def update(self, request: Request, id_or_name: str) -> Answer:
@@ -123,7 +125,7 @@ class Limits:
             decay = fields.number("slot_decay_per_second", None)
         fields.allow(_FIELDS)
         fields.check()
-        before = self._read(id_or_name)
+        before = await self._read(id_or_name)
         if any(fields.is_null(field) for field in _FIELDS):
             return CONFLICT
         command = PutLimit(
@@ -143,19 +145,20 @@ class Limits:
 
     # ---
 
-    def _read(self, id_or_name: str) -> LimitInfo:
-        found = self._decider.ask(ReadLimit(id_or_name))
+    async def _read(self, id_or_name: str) -> LimitInfo:
+        found = await self._decider.ask(ReadLimit(id_or_name))
         if isinstance(found, LimitInfo):
             return found
         raise AnsweredError(NO_SUCH_LIMIT)
 
-    def _all(self) -> Iterator[LimitInfo]:
+    async def _all(self) -> AsyncIterator[LimitInfo]:
         after = ""
         while True:
-            page = self._decider.ask(ListLimits(after=after))
+            page = await self._decider.ask(ListLimits(after=after))
             assert isinstance(page, list), "a list of limits is never refused"
             found = [limit for limit in page if isinstance(limit, LimitInfo)]
-            yield from found
+            for limit in found:
+                yield limit
             if len(found) < PAGE_MAX:
                 return
             after = found[-1].name

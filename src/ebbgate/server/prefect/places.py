@@ -158,7 +158,7 @@ class Places:
             if isinstance(found, Waiting):
                 found = await self._hear(place, found, gone, started + self._wait_seconds)
                 if isinstance(found, Waiting) and not gone.done():
-                    found = self._look(place, found, time.monotonic() - started)
+                    found = await self._look(place, found, time.monotonic() - started)
                 if isinstance(found, Held) and not place.stand.spend:
                     self._later(_CONFIRM_SECONDS, lambda: self._confirm(place))
                 if isinstance(found, Ended):
@@ -235,11 +235,11 @@ class Places:
         known = place.known()
         return waiting if known is None else known
 
-    def _look(
+    async def _look(
         self, place: Place, waiting: Waiting, waited_seconds: float
     ) -> Held | Ended | Refused | Waiting | Late:
         """Return when the client should come back, unless something has become of its place just now."""
-        info = self._decider.ask(ReadLease(waiting.id))
+        info = await self._decider.ask(ReadLease(waiting.id))
         known = place.known()
         if known is not None:
             return known

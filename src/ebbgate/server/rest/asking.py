@@ -90,7 +90,7 @@ class Asking:
         outcome = await self.ask(key, command)
         if type(outcome) is Waiting and wait_seconds > 0 and not self.hearing.draining.is_set():
             return OpenRequest(self, key, command, wait_seconds, is_new=True)
-        return self.answer(command.id, outcome, is_new=True)
+        return await self.answer(command.id, outcome, is_new=True)
 
     async def ask_again(self, key: str, lease: Lease, wait_seconds: float) -> "Answer | OpenRequest":
         """Answer who asks what has become of a lease that waited, and so shows that it is still there.
@@ -105,9 +105,11 @@ class Asking:
         outcome = await self.ask(key, command)
         if type(outcome) is Waiting and wait_seconds > 0 and not self.hearing.draining.is_set():
             return OpenRequest(self, key, command, wait_seconds, is_new=False)
-        return self.answer(command.id, outcome, is_new=False)
+        return await self.answer(command.id, outcome, is_new=False)
 
-    def answer(self, lease_id: str, outcome: Outcome, *, is_new: bool, retry_seconds: float = -1.0) -> Answer:
+    async def answer(
+        self, lease_id: str, outcome: Outcome, *, is_new: bool, retry_seconds: float = -1.0
+    ) -> Answer:
         """Return what is said of an outcome: the lease as it is now.
 
         Args:
@@ -118,14 +120,17 @@ class Asking:
         """
         if type(outcome) is Refused:
             return refusal(outcome)
+        await self.decider.rest()
         lease = self.decider.book.leases.get(lease_id)
         if is_new and type(outcome) is Ended:
             if lease is None or lease.at_us >= 0 or not lease.asked:
                 return problem(IdReused(lease_id, f"has ended ({outcome.why})"))
             return problem(WaiterRemoved(lease_id, [name for name, _ in lease.asked], outcome.why))
-        return self.show(lease_id, lease, 201 if is_new else 200, retry_seconds)
+        return await self.show(lease_id, lease, 201 if is_new else 200, retry_seconds)
 
-    def show(self, lease_id: str, lease: Lease | None, status: int, retry_seconds: float = -1.0) -> Answer:
+    async def show(
+        self, lease_id: str, lease: Lease | None, status: int, retry_seconds: float = -1.0
+    ) -> Answer:
         """Answer with a lease: 202 while it waits, else with `status`.
 
         Raises:
@@ -133,7 +138,7 @@ class Asking:
         """
         decider = self.decider
         if lease is None:  # it has been forgotten since
-            found = decider.ask(ReadLease(lease_id))
+            found = await decider.ask(ReadLease(lease_id))
             if not isinstance(found, LeaseInfo):
                 assert isinstance(found, Refused), "as the question promises"
                 return refusal(found)
@@ -206,4 +211,4 @@ class OpenRequest:
             outcome = await asking.ask(self._key, self._command)
             if clock() >= until or hearing.draining.is_set():
                 break
-        return asking.answer(lease_id, outcome, is_new=self._is_new, retry_seconds=retry_seconds)
+        return await asking.answer(lease_id, outcome, is_new=self._is_new, retry_seconds=retry_seconds)

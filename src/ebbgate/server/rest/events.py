@@ -90,7 +90,7 @@ class EventRoutes:
             raise ServerUnavailable(f"{VIEWERS_MAX} viewers watch already")
         limit_id = None
         if "limit" in found:
-            limit = self._decider.ask(ReadLimit(found["limit"]))
+            limit = await self._decider.ask(ReadLimit(found["limit"]))
             if isinstance(limit, Refused):
                 return refusal(limit)
             assert isinstance(limit, LimitInfo), "as the question promises"
@@ -184,10 +184,10 @@ class Telling:
         after, more = "", True
         while more:
             if limit_id is None:
-                page = self._decider.ask(ListLimits("", after, SNAPSHOT_LIMITS))
+                page = await self._decider.ask(ListLimits("", after, SNAPSHOT_LIMITS))
                 found: Sequence[object] = page if isinstance(page, list) else []
             else:
-                found = [self._decider.ask(ReadLimit(limit_id))]
+                found = [await self._decider.ask(ReadLimit(limit_id))]
             limits = [entry for entry in found if isinstance(entry, LimitInfo)]
             more = len(limits) == SNAPSHOT_LIMITS
             now = instant(self._decider.store.clock())

@@ -82,7 +82,7 @@ class LeaseRoutes:
         """Return a page of leases: held ones, then waiting ones in their order."""
         found = parameters(request.scope, "limit", "state", "holder", "page_size", "cursor")
         size = page_size(found)
-        page = self._decider.ask(
+        page = await self._decider.ask(
             ListLeases(
                 found.get("limit"), found.get("state"), found.get("holder"), found.get("cursor", ""), size
             )
@@ -101,10 +101,10 @@ class LeaseRoutes:
         key = key_of(scope)
         if lease is not None and lease.session == session_of(key) and _is_expected(lease):
             return await self._asking.ask_again(key, lease, seconds)
-        found = self._decider.ask(ReadLease(asked_id))
+        found = await self._decider.ask(ReadLease(asked_id))
         if isinstance(found, Refused):
             return refusal(found)
-        return self._asking.show(asked_id, self._decider.book.leases.get(asked_id), 200)
+        return await self._asking.show(asked_id, self._decider.book.leases.get(asked_id), 200)
 
     # --- keeping and ending
 

@@ -60,10 +60,10 @@ class LimitRoutes:
         found = parameters(request.scope, "name", "prefix", "page_size", "cursor")
         size = page_size(found)
         if "name" in found:
-            one = None if is_uuid(found["name"]) else self._decider.ask(ReadLimit(found["name"]))
+            one = None if is_uuid(found["name"]) else await self._decider.ask(ReadLimit(found["name"]))
             return json_answer(200, LimitPage([one] if isinstance(one, LimitInfo) else [], None))
         prefix = normalize("NFC", found.get("prefix", ""))
-        page = self._decider.ask(ListLimits(prefix, found.get("cursor", ""), size))
+        page = await self._decider.ask(ListLimits(prefix, found.get("cursor", ""), size))
         items = [entry for entry in page if isinstance(entry, LimitInfo)] if isinstance(page, list) else []
         return json_answer(200, LimitPage(items, items[-1].name if len(items) == size else None))
 
@@ -81,7 +81,7 @@ class LimitRoutes:
     async def read(self, request: Asked) -> ASGIApp:
         """Return a limit and what is going on at it."""
         parameters(request.scope)
-        found = self._decider.ask(ReadLimit(_target(request.scope)))
+        found = await self._decider.ask(ReadLimit(_target(request.scope)))
         return refusal(found) if isinstance(found, Refused) else json_answer(200, found)
 
     async def replace(self, request: Asked) -> ASGIApp:
@@ -98,7 +98,7 @@ class LimitRoutes:
         if is_uuid(target):
             mode = "update"
         elif name is not None and normalize("NFC", name) != normalize("NFC", target):
-            exists = isinstance(self._decider.ask(ReadLimit(target)), LimitInfo)
+            exists = isinstance(await self._decider.ask(ReadLimit(target)), LimitInfo)
             mode, target = ("update", target) if exists else ("put", name)
         decay = _decay(limit.slot_decay_per_second, limit.rate)
         return await self._put(
@@ -145,7 +145,7 @@ class LimitRoutes:
         if isinstance(outcome, Refused):
             return refusal(outcome)
         assert isinstance(outcome, Done), f"a limit is not answered with {outcome!r}"
-        found = self._decider.ask(ReadLimit(outcome.id))
+        found = await self._decider.ask(ReadLimit(outcome.id))
         if isinstance(found, Refused):
             return refusal(found)  # it has been deleted since
         is_new = outcome.created or command.mode == "create"
