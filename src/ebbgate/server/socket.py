@@ -15,6 +15,9 @@ from typing import Any, Final, Protocol
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.protocol import State
+
+from ebbgate.wire.frames import Cutter, text_frame
 
 _log: Final = logging.getLogger("ebbgate.server")
 
@@ -70,6 +73,7 @@ class StreamSocket(WebSocketsSansIOProtocol):
     _rest = b""  # what has arrived and was not looked at yet
     _is_planned = False  # somebody will look at it
     _unread_timer: asyncio.TimerHandle | None = None
+    _cutter: Cutter | None = None  # since the upgrade
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Have the kernel notice a client that fell silent though something is under way to it."""
@@ -90,7 +94,7 @@ class StreamSocket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Take in what has arrived; much of it in pieces, for it may be thousands of tiny frames."""
         if len(data) <= PIECE_BYTES and not (self._rest or self._is_deaf):
-            super().data_received(data)
+            self._read(data)
         elif not self._is_deaf:
             is_first = not self._rest
             self._rest += data
@@ -107,8 +111,21 @@ class StreamSocket(WebSocketsSansIOProtocol):
             if self._is_behind() or time.monotonic() > until:
                 self._rest = data[start:]
                 break
-            super().data_received(data[start : start + PIECE_BYTES])
+            self._read(data[start : start + PIECE_BYTES])
         self.adjust()
+
+    def _read(self, data: bytes) -> None:
+        cutter = self._cutter
+        if cutter is None:  # what comes first is the request for the upgrade, whole
+            self._cutter = Cutter(masked=True)
+        else:
+            if self.receiver is not None and not self.frames and self.conn.state is State.OPEN:
+                text = cutter.text(data)
+                if text is not None:
+                    self._hand_over(self.receiver, text)
+                    return
+            cutter.pass_on(data)
+        super().data_received(data)
 
     def _is_behind(self) -> bool:
         return self.receiver is not None and self.receiver.is_behind and not self.close_sent
@@ -148,8 +165,11 @@ class StreamSocket(WebSocketsSansIOProtocol):
         if self.curr_msg_data_type == "bytes":
             self.end(UNSUPPORTED, "the stream takes text, not binary messages")
             return
+        self._hand_over(self.receiver, data)
+
+    def _hand_over(self, receiver: Receiver, text: bytes) -> None:
         try:
-            self.receiver.received(data)
+            receiver.received(text)
         except Exception:  # noqa: BLE001 - a defect must not end the loop's reading, only this connection
             _log.exception("a defect: a message could not be taken in")
             self.end(DEFECT, "a defect of the server")
@@ -160,8 +180,7 @@ class StreamSocket(WebSocketsSansIOProtocol):
         """Send one text message; a client that does not read loses its connection."""
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return
-        self.conn.send_text(data)
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write(text_frame(data, masked=False))
         if self.transport.get_write_buffer_size() > UNREAD_MAX:
             self._drop()
 

@@ -17,10 +17,12 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
+from websockets.typing import BytesLike
 from websockets.uri import WebSocketURI
 
 from ebbgate.client.remote.addresses import Address
 from ebbgate.errors import EbbgateError, InternalError, InvalidRequest, NotAuthorized, ServerUnavailable
+from ebbgate.wire.frames import Cutter, text_frame
 from ebbgate.wire.stream import ITEMS_MAX, MESSAGE_BYTES_MAX, PATH, Down, Up, decode_down, encode_up
 
 RECEIVED_MAX: Final = 16 << 20
@@ -31,6 +33,8 @@ PIECE_BYTES: Final = 1 << 16
 
 TOGETHER_MAX: Final = min(1_000, ITEMS_MAX)
 """How many items one message up holds."""
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
 
 Message = tuple[int, list[Down]]
 """The store's time when it was sent, and its items."""
@@ -69,6 +73,7 @@ class Line:
         if api_key is not None:
             request.headers["Authorization"] = f"Bearer {api_key}"
         self._protocol.send_request(request)
+        self._cutter: Cutter | None = None  # where it is known that a frame has ended
         self._parts: list[bytes] = []  # of a message that came in several frames
         self._tls: ssl.SSLObject | None = None
         if tls is not None:
@@ -94,9 +99,12 @@ class Line:
         Raises:
             InvalidRequest: one is too long for any message; nothing is sent.
         """
-        send = self._protocol.send_text
+        protocol = self._protocol
         for message in _messages(items):
-            send(message)
+            if protocol.state is State.OPEN:
+                protocol.writes.append(text_frame(message, masked=True))
+            else:
+                protocol.send_text(message)  # which says what is wrong
 
     def ping(self) -> None:
         """Have the server say that it is there."""
@@ -167,8 +175,18 @@ class Line:
             if not data:
                 return []
         protocol = self._protocol
-        protocol.receive_data(data)
         messages: list[Message] = []
+        cutter = self._cutter
+        if cutter is not None:
+            if protocol.state is State.OPEN and not self._parts:
+                text = cutter.text(data)
+                if text is not None:
+                    messages.append(_read(text))
+                    return messages
+            cutter.pass_on(data)
+        elif protocol.state is State.CONNECTING and data.endswith(_END_OF_HEAD):
+            self._cutter = Cutter(masked=False)
+        protocol.receive_data(data)
         for event in protocol.events_received():
             if isinstance(event, Frame):
                 self._take(event, messages)
@@ -206,10 +224,7 @@ class Line:
                     return
                 payload = b"".join(self._parts)
                 self._parts.clear()
-            try:
-                messages.append(decode_down(payload))
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise Broken(f"the server sent what this client does not understand: {error}") from error
+            messages.append(_read(payload))
 
     def _explain(self) -> None:
         """Raise what the end of the connection means; nothing if it has not begun yet."""
@@ -224,6 +239,13 @@ class Line:
             raise InternalError(f"the server does not understand this client: {closing.reason}")
         why = f"the server closed the connection: {closing}" if closing else "the connection failed"
         raise Broken(why) from protocol.parser_exc
+
+
+def _read(text: BytesLike) -> Message:
+    try:
+        return decode_down(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Broken(f"the server sent what this client does not understand: {error}") from error
 
 
 def _messages(items: Sequence[Up]) -> list[bytes]:
