@@ -45,7 +45,9 @@ class Waiters:
 
 
 @pytest.mark.parametrize("how", ["killed", "drained", "stopped"])
-def test_clients_of_a_server_that_goes_move_to_another_with_leases_and_places(launch: Launch, how: str) -> None:
+def test_clients_of_a_server_that_goes_move_to_another_with_leases_and_places(
+    launch: Launch, how: str
+) -> None:
     here, there = launch(), launch()
     with Client(several(here, there)) as client, Client(there.url) as witness:
         client.create_limit("db", 1)

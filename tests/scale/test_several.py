@@ -72,13 +72,14 @@ def test_who_asked_first_is_first_wherever_it_asked(serve: Serve) -> None:
 
 def test_a_long_poll_at_one_server_hears_of_a_release_at_another(serve: Serve) -> None:
     here, there = serve(), serve()
-    with httpx.Client(base_url=address(here)) as one, httpx.Client(base_url=address(there), timeout=20) as two:
+    with (
+        httpx.Client(base_url=address(here)) as one,
+        httpx.Client(base_url=address(there), timeout=20) as two,
+    ):
         assert one.post("/v1/limits", json={"name": "db", "limit": 1}).status_code == 201
         held = one.post("/v1/leases", json={"limits": [{"name": "db"}]}).json()
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(
-                two.post, "/v1/leases", json={"limits": [{"name": "db"}], "wait_seconds": 15}
-            )
+            asked = pool.submit(two.post, "/v1/leases", json={"limits": [{"name": "db"}], "wait_seconds": 15})
             wait_until(lambda: one.get("/v1/limits/db").json()["waiting"] == 1)
             began = time.monotonic()
             assert one.delete(f"/v1/leases/{held['id']}").status_code == 204
