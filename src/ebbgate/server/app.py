@@ -138,4 +138,4 @@ def _metrics_app(decider: Decider, sessions: Sessions, tallies: Tallies) -> App:
     """Load what shows metrics: nobody may ever scrape, and it takes as long as everything else to begin."""
     from ebbgate.server.metrics import Metrics, metrics_app
 
-    return metrics_app(Metrics(decider, sessions, tallies))
+    return metrics_app(Metrics(decider, sessions, tallies), decider)

@@ -17,7 +17,7 @@ Answered = Callable[[Sequence[Outcome] | EbbgateError], None]
 Job = tuple[Sequence[Command], Answered]
 
 Watcher = Callable[[Sequence[Stored] | None, int], None]
-"""Called with what was committed, by whomever, and the store's time; None: everything may be different."""
+"""Called with what was committed, by whomever, and the instant of the last of it; None: everything may be different."""
 
 
 class Audience(Protocol):

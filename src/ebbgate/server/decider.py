@@ -350,7 +350,7 @@ class Decider(ABC):
     def _took_in(self, stored: Sequence[Stored] | None) -> None:
         """Pass on what others have committed."""
         for watcher in self.watchers:
-            watcher(stored, self.store.clock())
+            watcher(stored, self.book.head.instant_us)
         if stored is None:
             for audience in self.audiences:
                 audience.reloaded(self.book)

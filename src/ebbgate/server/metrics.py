@@ -5,6 +5,7 @@ one by one, and the rest together as `_other`, so that nobody's time series grow
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from typing import Final
 
@@ -21,7 +22,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from ebbgate.core import views
-from ebbgate.core.model import SECOND
+from ebbgate.core.model import SECOND, SERVER
+from ebbgate.errors import StoreUnavailable
 from ebbgate.server.decider import Decider
 from ebbgate.server.front import App, Receive, Scope, Send
 from ebbgate.server.sessions import Sessions
@@ -83,7 +85,11 @@ class _Past(Collector):
         )
         for code, number in self._tallies.refusals.items():
             refusals.add_metric((code,), number)
-        yield from (grants, ends, waits, holds, refusals)
+        losses = CounterMetricFamily(
+            "ebbgate_store_losses", "How often the store had lost what it had confirmed.",
+            self._decider.engine.losses,
+        )  # fmt: skip
+        yield from (grants, ends, waits, holds, refusals, losses)
 
     def _shown(self) -> dict[str, Tally]:
         """Return the tallies by the names that their limits have now."""
@@ -124,9 +130,10 @@ class _Present(Collector):
         yield GaugeMetricFamily(
             "ebbgate_clients", "Client processes that are connected.", len(self._sessions)
         )
-        yield GaugeMetricFamily(
-            "ebbgate_sessions", "Client processes that are known.", len(decider.book.sessions)
-        )
+        servers = sum(1 for id_ in decider.book.sessions if id_.startswith(SERVER))
+        sessions = len(decider.book.sessions) - servers
+        yield GaugeMetricFamily("ebbgate_sessions", "Client processes that are known.", sessions)
+        yield GaugeMetricFamily("ebbgate_servers", "Servers that share the store.", max(servers, 1))
         yield GaugeMetricFamily("ebbgate_limits", "Limits.", len(decider.book.names))
         yield from self._limits()
 
@@ -178,12 +185,14 @@ class _Present(Collector):
         return shown
 
 
-def metrics_app(metrics: Metrics) -> App:
+def metrics_app(metrics: Metrics, decider: Decider) -> App:
     """Return the application that answers a scrape."""
 
     async def scrape(scope: Scope, receive: Receive, send: Send) -> None:
         del receive
         reads = scope["method"] in {"GET", "HEAD"}
+        with suppress(StoreUnavailable):  # then what is shown may not have been committed
+            await decider.rest()
         body = metrics.scrape() if reads else b""
         headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
         if not reads:

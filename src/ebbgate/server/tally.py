@@ -72,6 +72,9 @@ class Tallies:
         self._book = decider.book
         self._by_limit: dict[str, Tally] = {}
         self._seen_us = 0
+        self._token = (
+            0  # the last one that was counted; servers that share a store decide at the same instant
+        )
         decider.watchers.append(self._watch)
         decider.refused.append(self._refused)
 
@@ -85,6 +88,7 @@ class Tallies:
     def _watch(self, stored: Sequence[Stored] | None, now_us: int) -> None:
         """Count what was committed; see `Watcher`."""
         before_us, self._seen_us = self._seen_us, now_us
+        token, self._token = self._token, self._book.token
         if stored is None:
             for limit_id in self._by_limit.keys() - self._book.lives.keys():
                 del self._by_limit[limit_id]
@@ -93,8 +97,8 @@ class Tallies:
             if entry.kind == "lease":
                 lease = entry.record
                 if type(lease) is Lease and lease.slots:
-                    granted = lease.at_us > before_us
-                    ended = lease.ended_us > before_us and lease.why != "spent"
+                    granted = lease.token > token
+                    ended = lease.ended_us >= before_us and lease.why != "spent"
                     if granted or ended:
                         self._count(lease, granted=granted, ended=ended)
             elif entry.kind == "limit" and not entry.keep:

@@ -12,6 +12,7 @@ from ebbgate.core import views
 from ebbgate.core.book import Book
 from ebbgate.core.commands import Refused
 from ebbgate.core.managing import not_found
+from ebbgate.core.model import SERVER
 from ebbgate.errors import InvalidRequest
 from ebbgate.stores.base import Past
 from ebbgate.wire.shapes import LeaseInfo, LimitInfo, StatusInfo
@@ -108,7 +109,7 @@ def _status(book: Book, now_us: int) -> StatusInfo:
         limits=len(book.names),
         held=sum(len(ids) for ids in book.by_session.values()) - _waiting(book),
         waiting=_waiting(book),
-        sessions=len(book.sessions),
+        sessions=sum(1 for id_ in book.sessions if not id_.startswith(SERVER)),
         away=sum(1 for session in book.sessions.values() if session.away_us >= 0),
         now=instant(now_us),
     )

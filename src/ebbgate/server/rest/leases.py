@@ -97,13 +97,18 @@ class LeaseRoutes:
         scope = request.scope
         seconds = wait_seconds(parameters(scope, "wait_seconds"))
         asked_id = _id_of(scope)
-        lease = self._decider.book.leases.get(asked_id)
+        leases = self._decider.book.leases
+        found = None if asked_id in leases else await self._decider.ask(ReadLease(asked_id))
+        if isinstance(found, Refused):
+            return refusal(found)
+        lease = leases.get(asked_id)
         key = key_of(scope)
         if lease is not None and lease.session == session_of(key) and _is_expected(lease):
             return await self._asking.ask_again(key, lease, seconds)
-        found = await self._decider.ask(ReadLease(asked_id))
-        if isinstance(found, Refused):
-            return refusal(found)
+        if found is None:  # it may have been written since it was taken in
+            found = await self._decider.ask(ReadLease(asked_id))
+            if isinstance(found, Refused):
+                return refusal(found)
         return await self._asking.show(asked_id, self._decider.book.leases.get(asked_id), 200)
 
     # --- keeping and ending
@@ -114,6 +119,8 @@ class LeaseRoutes:
         session = session_of(key)
         asked = await _renew.read(request)
         leases = self._decider.book.leases
+        if not all(lease_id(text) in leases for text in asked.ids):
+            await self._decider.carry_out(())  # another server may just have granted it
         seconds = asked.lease_duration_seconds
         given_us = None if seconds is None else microseconds(seconds)
         commands, tokens = [], []

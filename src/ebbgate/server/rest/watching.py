@@ -24,6 +24,9 @@ INTERVAL_SECONDS: Final = 0.25
 DECAY_SECONDS: Final = 1.0
 """How often a limit is told anew of which nothing is known but that its spent slots come back."""
 
+BUSY_SECONDS: Final = 0.001
+"""How soon to look again while the book shows what is not committed yet."""
+
 LINGER_SECONDS: Final = 60.0
 KEPT_MAX: Final = 40
 LIMITS_MAX: Final = 500
@@ -228,6 +231,9 @@ class Watching:
     def _tell(self) -> None:
         self._timer = None
         if not (self._viewers or self._lingers()):
+            return
+        if not self._decider.is_at_rest:
+            self._timer = asyncio.get_running_loop().call_later(BUSY_SECONDS, self._tell)
             return
         now = self._told_at = asyncio.get_running_loop().time()
         if now >= self._decayed_at + DECAY_SECONDS:

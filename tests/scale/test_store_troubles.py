@@ -1,0 +1,144 @@
+"""The store dies, restarts, or loses its last commits: nothing is granted on a guess, and all goes on by itself."""
+
+import json
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from ebbgate import Client
+from ebbgate.errors import ConcurrencySlotAcquisitionError
+from tests.client.remote.support import wait_until
+from tests.serving import ServedInThread, served
+from tests.stores import servers
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Shared:
+    """A database of one's own, and two servers on it."""
+
+    database: servers.Server
+    here: ServedInThread
+    there: ServedInThread
+
+
+def _on(database: servers.Postgres | servers.Redis) -> Iterator[Shared]:
+    url = database.url()
+    with served(url, recovery_grace_seconds=2.0) as here, served(url, recovery_grace_seconds=2.0) as there:
+        yield Shared(database, here, there)
+
+
+@pytest.fixture(params=["postgres", "valkey"])
+def shared(request: pytest.FixtureRequest) -> Iterator[Shared]:
+    if request.param == "postgres":
+        with servers.postgres(servers.wheel_postgres()) as postgres:
+            yield from _on(postgres)
+    else:
+        with durable_valkey() as valkey:
+            yield from _on(valkey)
+
+
+def durable_valkey() -> AbstractContextManager[servers.Redis]:
+    return servers.redis(servers.wheel_redis(), "--appendonly", "yes", "--appendfsync", "always")
+
+
+def ready(server: ServedInThread) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/readyz") as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())["detail"]
+
+
+def metric(server: ServedInThread, name: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+
+
+def test_without_its_store_a_server_grants_nothing_says_so_and_recovers(shared: Shared) -> None:
+    with Client(shared.here.url) as client, Client(shared.there.url) as other:
+        client.create_limit("db", 2)
+        with client.concurrency("db", lease_duration=60) as kept:
+            with other.concurrency("db"):
+                shared.database.end(signal.SIGKILL)
+                wait_until(lambda: ready(shared.here)[0] == ready(shared.there)[0] == 503)
+                assert "out of reach" in ready(shared.here)[1]
+                assert metric(shared.here, "ebbgate_ready") == 0
+                began = time.monotonic()
+                with (
+                    pytest.raises(ConcurrencySlotAcquisitionError),
+                    client.concurrency("db", timeout_seconds=1),
+                ):
+                    pass
+                assert time.monotonic() - began < 3
+            with ThreadPoolExecutor(1) as pool:
+                waits = pool.submit(take, other)
+                shared.database.start()
+                token = waits.result(20)
+            wait_until(lambda: ready(shared.here)[0] == ready(shared.there)[0] == 200)
+            assert not kept.lost
+            assert token > kept.fencing_token
+            wait_until(lambda: client.read_limit("db").held_slots == 1)
+
+
+def take(client: Client) -> int:
+    with client.concurrency("db") as lease:
+        return lease.fencing_token
+
+
+def test_who_waits_keeps_its_place_while_the_store_is_away(shared: Shared) -> None:
+    with Client(shared.here.url) as client, Client(shared.there.url) as other:
+        client.create_limit("db", 1)
+        order: list[int] = []
+
+        def wait(who: Client, number: int) -> None:
+            with who.concurrency("db"):
+                order.append(number)
+
+        with ThreadPoolExecutor(4) as pool, client.concurrency("db", lease_duration=60):
+            for number in range(4):
+                pool.submit(wait, (client, other)[number % 2], number)
+                wait_until(lambda number=number: client.read_limit("db").waiting == number + 1)  # type: ignore[misc]
+            shared.database.end(signal.SIGKILL)
+            wait_until(lambda: ready(shared.here)[0] == 503)
+            shared.database.start()
+            wait_until(lambda: ready(shared.here)[0] == ready(shared.there)[0] == 200)
+        assert order == [0, 1, 2, 3]
+
+
+def test_a_store_that_lost_its_last_commits_is_noticed_and_the_loss_is_bounded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As Redis does with everysec when its machine dies."""
+    with durable_valkey() as valkey, contextmanager(_on)(valkey) as shared:
+        here, there = shared.here, shared.there
+        with Client(here.url) as client, Client(there.url) as other:
+            client.create_limit("db", 1)
+            client.create_limit("kept", 1)
+            with client.concurrency("kept", lease_duration=60) as kept:
+                (file,) = (valkey.log.parent / "appendonlydir").glob("*.incr.aof")
+                written = file.stat().st_size
+                with client.concurrency("db", lease_duration=60) as forgotten:
+                    valkey.end(signal.SIGKILL)
+                    with file.open("r+b") as log:
+                        log.truncate(written)
+                    valkey.start()
+                    wait_until(lambda: metric(here, "ebbgate_store_losses_total") == 1)
+                    wait_until(lambda: metric(there, "ebbgate_store_losses_total") == 1)
+                    assert "lost what it had confirmed" in caplog.text
+                    # Nobody knows of it any more, so its slot may be given again; but it hears so at once.
+                    with other.concurrency("db", timeout_seconds=10) as again:
+                        assert again.fencing_token > forgotten.fencing_token
+                        wait_until(lambda: forgotten.lost, 5)
+                assert not kept.lost
+                assert [lease.id for lease in other.list_leases("kept", "held")] == [kept.id]
