@@ -25,6 +25,7 @@ from ebbgate.engine.engine import Batch, Engine
 from ebbgate.errors import EbbgateError, StoreUnavailable
 from ebbgate.neighbours.neighbours import Neighbours
 from ebbgate.server.audience import Answered, Audience, Job, Watcher, answer_all
+from ebbgate.server.doing import Doers
 from ebbgate.server.lasts import Lasts
 from ebbgate.server.stalls import Stalls
 from ebbgate.stores.base import EmbeddedStore, Past
@@ -79,6 +80,7 @@ class Decider:
         self.audiences: list[Audience] = []
         self.watchers: list[Watcher] = []
         self.refused: list[Callable[[str], None]] = []  # called with the code of each refusal
+        self.doers = Doers()
         self.engine = Engine(self.book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
         self._neighbours = Neighbours(path, f"{os.urandom(3).hex()}{MAILBOX}")
         self.address = self._neighbours.mailbox.address
