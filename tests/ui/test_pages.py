@@ -362,7 +362,7 @@ def test_activity_is_told_filtered_and_paused(window: Opens, here: Served) -> No
     expect(events.first).to_contain_text("gave back")
     here.client.patch("/v1/limits/told", json={"limit": 7})
     expect(events.first).to_contain_text("1 → 7 slots")
-    page.get_by_label("Show").select_option("Changes of limits")
+    page.get_by_label("What").select_option("Changes of limits")
     expect(events).to_have_count(1)
 
 
