@@ -4,6 +4,7 @@ import { PING_MS, makeHub } from './hub.js';
 import { access, connection, lostSince, sightOf, take, tick } from './state.js';
 
 const looks = new Map(); // the key of a view -> how many parts of the page look at it
+const FIRST_MS = 200;
 let say = null; // once we may talk to the server
 let planned = false;
 
@@ -53,7 +54,7 @@ export function follow() {
   window.addEventListener('online', retryNow);
   setInterval(() => document.hidden || tick(), 1000);
   setInterval(() => tell(), PING_MS);
-  tell();
+  setTimeout(() => looks.size || tell(), FIRST_MS); // a page that looks at nothing still tells that it is here
 }
 
 export const retryNow = () => tell({ retry: true });

@@ -40,7 +40,8 @@ function useRows(text, show, sort, first, count) {
   const state = kept.current;
   const sight = useSight({ kind: 'limits', search: text, show, sort, first, count });
   if (state.query !== query && sight.loaded) Object.assign(state, { query, at: [], rows: new Map(), count: null, order: null });
-  if (state.query !== query || !sight.loaded) return state;
+  state.isCurrent = state.query === query && sight.loaded;
+  if (!state.isCurrent) return state;
   for (const [id, info] of sight.rows) state.rows.set(id, info);
   const comesOrGoes = state.count !== sight.matching;
   if (state.order !== sight.order && (!state.held || comesOrGoes || state.first !== first)) {
@@ -117,7 +118,8 @@ function Ghost({ index, top, height }) {
   return html`<div class="row ghostly" role="row" aria-rowindex=${index + 2} style=${{ transform: `translateY(${top}px)`, height: `${height}px` }}><div role="cell"><span class="unseen">Loading</span></div></div>`;
 }
 
-function List({ text, show, sort }) {
+// `wanted` is the row that is to have the focus, or be opened, as soon as it is there.
+function List({ text, show, sort, wanted }) {
   const narrow = useNarrow();
   const height = narrow ? 92 : 52;
   const [count, setCount] = useState(COUNT_MAX);
@@ -125,15 +127,15 @@ function List({ text, show, sort }) {
   const first = Math.floor(Math.max(0, top - SPARE_ROWS) / STEP) * STEP;
   const span = Math.min(COUNT_MAX, Math.ceil((bottom + SPARE_ROWS - first) / STEP) * STEP);
   const state = useRows(text, show, sort, first, Math.max(STEP, span));
-  const wanted = useRef(-1); // the row that is to have the focus as soon as it is there
   useEffect(() => {
     if (state.count !== null) setCount(state.count);
   }, [state.count]);
   useEffect(() => {
-    const link = wanted.current >= 0 && list.current?.querySelector(`a[data-index="${wanted.current}"]`);
+    const link = wanted.current && state.isCurrent && list.current?.querySelector(`a[data-index="${wanted.current.index}"]`);
     if (!link) return;
-    wanted.current = -1;
-    link.focus({ preventScroll: true });
+    if (wanted.current.opens) go(link.getAttribute('href').slice(1));
+    else link.focus({ preventScroll: true });
+    wanted.current = null;
   });
   const [, draw] = useState(0);
   const move = (event) => {
@@ -143,7 +145,7 @@ function List({ text, show, sort }) {
     event.preventDefault();
     const place = list.current.getBoundingClientRect().top + to * height;
     if (place < 160 || place > window.innerHeight - 2 * height) window.scrollBy(0, place - window.innerHeight / 2);
-    wanted.current = to;
+    wanted.current = { index: to, opens: false };
     draw((old) => old + 1);
   };
   const hold = (held) => () => {
@@ -184,6 +186,8 @@ export function Overview() {
   const show = FILTERS[query.get('show')] ? query.get('show') : 'all';
   const sort = ORDERS[query.get('sort')] ? query.get('sort') : 'saturation';
   const search = useRef(null);
+  const wanted = useRef(null);
+  const [, redraw] = useState(0);
   useEffect(() => {
     const key = (event) => {
       const typing = event.target.closest?.('input, textarea, select, dialog');
@@ -203,19 +207,22 @@ export function Overview() {
       <${Code} samples=${FIRST} />
     <//>`;
   }
+  const type = (event) => {
+    wanted.current = null;
+    setQuery({ q: event.target.value });
+  };
   const down = (event) => {
     if (event.key !== 'ArrowDown' && event.key !== 'Enter') return;
     event.preventDefault();
-    const first = document.querySelector('a[data-index="0"]');
-    if (event.key === 'Enter' && first) go(first.getAttribute('href').slice(1));
-    else first?.focus();
+    wanted.current = { index: 0, opens: event.key === 'Enter' };
+    redraw((old) => old + 1);
   };
   return html`
     <h1 class="unseen">Limits</h1>
     <${Totals} show=${show} />
     <div class="tools" role="search">
       <input ref=${search} type="search" placeholder="Search limits" aria-label="Search limits" title="Press / to search" value=${text}
-        onInput=${(event) => setQuery({ q: event.target.value })} onKeyDown=${down} />
+        onInput=${type} onKeyDown=${down} />
       <label>Show <select value=${show} onChange=${(event) => setQuery({ show: event.target.value === 'all' ? '' : event.target.value })}>
         ${Object.entries(FILTERS).map(([name, title]) => html`<option value=${name}>${title}</option>`)}
       </select></label>
@@ -224,7 +231,7 @@ export function Overview() {
       </select></label>
       <span class="soft legend"><i class="held"></i>held <i class="spent"></i>spent <i class="free"></i>free</span>
     </div>
-    <${List} text=${text} show=${show} sort=${sort} />`;
+    <${List} text=${text} show=${show} sort=${sort} wanted=${wanted} />`;
 }
 
 function Loading() {
