@@ -1,27 +1,22 @@
 """The pages in a real browser, before a real server: what people see, and what they can do by hand and by keys."""
 
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from ebbgate.server.keys import Keys
 from tests.server.rest.serving import Served, served
-from tests.ui.conftest import Window
+from tests.ui.support import LIVE_MS, PHONE, WIDE, Opens, assert_accessible, assert_it_fits, busy
 
 pytestmark = pytest.mark.slow
 
 KEY = "a-key-of-many-letters"
-PHONE: Any = {"viewport": {"width": 360, "height": 740}}
-WIDE: Any = {"viewport": {"width": 2500, "height": 1200}}
-LIVE_MS = 500
 LOOKS = "/#/limits/looks"
-
-Opens = Callable[..., Window]
 
 
 @pytest.fixture(scope="module")
@@ -41,25 +36,6 @@ def full() -> Iterator[Served]:
         server.limit("closed", 0)
         server.limit("off", 3, active=False)
         yield server
-
-
-def assert_accessible(page: Page) -> None:
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-
-
-def assert_it_fits(page: Page) -> None:
-    width, room = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    assert width <= room
-
-
-def busy(here: Served, name: str, slots: int = 2, waiters: int = 3) -> None:
-    """Fill a limit, and have some wait for it."""
-    here.limit(name, slots)
-    for number in range(slots):
-        here.acquire(name, labels={"job": f"holder-{number}"})
-    for number in range(waiters):
-        here.acquire(name, status=202, labels={"job": f"waiter-{number}"})
 
 
 # --- how they look
@@ -100,8 +76,13 @@ def test_the_fullest_limits_come_first_and_what_changes_is_seen_at_once(window: 
     expect(rows.first.locator(".waiting")).to_have_text(re.compile("^3"))
     idle = rows.filter(has_text="live-idle")
     expect(idle).to_contain_text("0 of 9")
-    here.acquire("live-idle")
-    expect(idle).to_contain_text("1 of 9", timeout=LIVE_MS)
+    took_ms = []
+    for count in range(1, 6):
+        here.acquire("live-idle")
+        began = time.monotonic()
+        expect(idle).to_contain_text(f"{count} of 9")
+        took_ms.append((time.monotonic() - began) * 1000)
+    assert median(took_ms) < LIVE_MS
     expect(page).to_have_title(re.compile("wait"))
 
 
@@ -152,30 +133,42 @@ def test_the_keyboard_is_enough(window: Opens, here: Served) -> None:
     expect(page.get_by_role("table", name="Limits")).to_be_visible()
 
 
-def test_ten_thousand_limits_are_drawn_as_rows_that_can_be_seen(window: Opens) -> None:
+def test_ten_thousand_limits_are_asked_for_as_they_are_seen(window: Opens) -> None:
     with served() as many:
         for start in range(0, 10_000, 500):
             many.run(_create(many, range(start, start + 500)))
         page = window(many.url, "/#/?sort=name").page
         expect(page.get_by_role("table", name="Limits")).to_have_attribute("aria-rowcount", "10001")
+        expect(page.get_by_role("link", name="many-0000", exact=True)).to_be_visible()
         assert page.locator(".row").count() < 60
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
         expect(page.get_by_role("link", name="many-9999")).to_be_visible()
         assert page.locator(".row").count() < 60
-        took = page.evaluate(
+        many.acquire("many-9998")
+        expect(page.locator(".row", has_text="many-9998")).to_contain_text("1 of 5")
+        scrolled_by = page.evaluate(
             """async () => {
-                const frames = [];
-                let last = performance.now();
+                const before = scrollY;
                 for (let step = 0; step < 40; step += 1) {
                     scrollBy(0, -900);
                     await new Promise(requestAnimationFrame);
-                    frames.push(performance.now() - last);
-                    last = performance.now();
                 }
-                return frames.sort((a, b) => a - b)[20];
+                return before - scrollY;
             }"""
         )
-        assert took < 100, "the median of all frames, in milliseconds, on a busy machine"
+        assert scrolled_by == 40 * 900
+        expect(page.locator(".row:not(.ghostly)").first).to_be_visible()
+        page.get_by_role("searchbox").fill("many-123")
+        expect(page.locator(".row a")).to_have_count(10)
+        page.get_by_role("searchbox").fill("")
+        page.get_by_label("Sort by").select_option("Fullest first")
+        expect(page.locator(".row a").first).to_have_text("many-9998")
+        page.get_by_role("searchbox").press("ArrowDown")
+        expect(page.get_by_role("link", name="many-9998")).to_be_focused()
+        page.keyboard.press("End")
+        expect(page.locator('a[data-index="9999"]')).to_be_focused()
+        page.keyboard.press("Home")
+        expect(page.get_by_role("link", name="many-9998")).to_be_focused()
 
 
 async def _create(many: Served, numbers: range) -> None:
@@ -183,7 +176,8 @@ async def _create(many: Served, numbers: range) -> None:
     from ebbgate.wire.ids import new_id
 
     commands = [
-        PutLimit(new_id(), "create", f"many-{number}", new_id(), None, 5, 0.0, True, "") for number in numbers
+        PutLimit(new_id(), "create", f"many-{number:04}", new_id(), None, 5, 0.0, True, "")
+        for number in numbers
     ]
     await many.decider.carry_out(commands)
 
@@ -204,7 +198,7 @@ def test_a_limit_shows_who_holds_who_waits_and_why(window: Opens, here: Served) 
     expect(queue.nth(2).locator(".place")).to_have_text("2")
     expect(queue.nth(1)).to_contain_text("holds it")
     here.acquire("seen", status=202, labels={"job": "late"})
-    expect(queue.nth(3)).to_contain_text("job=late", timeout=2 * LIVE_MS)
+    expect(queue.nth(3)).to_contain_text("job=late")
 
 
 def test_a_lease_is_revoked_and_the_next_gets_in(window: Opens, here: Served) -> None:
@@ -343,29 +337,6 @@ def test_a_rate_limit_is_made_as_people_write_it(window: Opens, here: Served) ->
     assert (made["limit"], made["slot_decay_per_second"]) == (10, 1 / 60)
 
 
-# --- what happens
-
-
-def test_activity_is_told_filtered_and_paused(window: Opens, here: Served) -> None:
-    here.limit("told", 1)
-    page = window(here.url, "/#/activity?q=told").page
-    expect(page.get_by_text("Live", exact=True)).to_be_visible()
-    lease = here.acquire("told", labels={"job": "night"})
-    events = page.get_by_role("listitem")
-    expect(events.first).to_contain_text("got in", timeout=3 * LIVE_MS)
-    expect(events.first).to_contain_text("job=night")
-    page.get_by_role("button", name="Pause").click()
-    here.release(lease)
-    expect(page.get_by_role("button", name="Go on (1 new)")).to_be_visible()
-    expect(events).to_have_count(1)
-    page.get_by_role("button", name="Go on").click()
-    expect(events.first).to_contain_text("gave back")
-    here.client.patch("/v1/limits/told", json={"limit": 7})
-    expect(events.first).to_contain_text("1 → 7 slots")
-    page.get_by_label("Show").select_option("Changes of limits")
-    expect(events).to_have_count(1)
-
-
 # --- when things go wrong
 
 
@@ -413,19 +384,3 @@ def test_with_keys_one_logs_in_first_and_out_again(window: Opens) -> None:
         page.get_by_role("button", name="Log out").click()
         expect(page.get_by_label("API key")).to_be_visible()
         opened.said[:] = [line for line in opened.said if "with a status of 40" not in line]
-
-
-def test_a_hidden_tab_ends_its_stream_and_comes_back(window: Opens, here: Served) -> None:
-    here.limit("hidden", 5)
-    page = window(here.url, "/#/limits/hidden").page
-    expect(page.get_by_text("Live", exact=True)).to_be_visible()
-    hide = """(hidden) => {
-        Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
-        document.dispatchEvent(new Event('visibilitychange'));
-    }"""
-    page.evaluate(hide, arg=True)
-    expect(page.get_by_text("Paused", exact=True)).to_be_visible(timeout=10_000)
-    here.acquire("hidden")
-    page.evaluate(hide, arg=False)
-    expect(page.locator(".totals")).to_contain_text("1 of 5")
-    expect(page.get_by_text("Live", exact=True)).to_be_visible()

@@ -17,6 +17,7 @@ from ebbgate.core.line import Key
 from ebbgate.core.live import Group, Live
 from ebbgate.core.managing import find
 from ebbgate.core.model import SECOND, Lease, Limit, Session
+from ebbgate.core.overview import waiting_since_us
 
 BLOCKERS_MAX: Final = 20
 
@@ -82,8 +83,9 @@ def limit_view(live: Live, now_us: int) -> LimitView:
     spent, active = (
         (0.0, held) if meter is None else (spent_about(meter, now_us), held + spent_slots(meter, now_us))
     )
-    since_us = min([group.waiters[0].since_us for group in live.groups if group.waiters], default=-1)
-    return LimitView(live.limit, held, spent, active, live.waiting, cool_us, live.granted, since_us)
+    return LimitView(
+        live.limit, held, spent, active, live.waiting, cool_us, live.granted, waiting_since_us(live)
+    )
 
 
 def near_miss_of(book: Book, name: str) -> str | None:

@@ -19,6 +19,7 @@ from ebbgate.core.model import SECOND, Lease, Settings, Stored
 from ebbgate.engine.engine import Batch, Engine, Reply, StoreCall
 from ebbgate.errors import EbbgateError, StoreUnavailable
 from ebbgate.server.audience import Answered, Audience, Job, Watcher, answer_all
+from ebbgate.server.doing import Doers
 from ebbgate.server.lasts import Lasts
 from ebbgate.server.stalls import Clocked, Stalls
 from ebbgate.wire.questions import Answer, Question
@@ -58,6 +59,7 @@ class Decider(ABC):
         self.audiences: list[Audience] = []
         self.watchers: list[Watcher] = []
         self.refused: list[Callable[[str], None]] = []  # called with the code of each refusal
+        self.doers = Doers()
         self.engine = Engine(self.book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
         self.turn = 0  # rises with every decision
         self.lasts = Lasts()

@@ -29,6 +29,7 @@ from ebbgate.core.commands import (
 from ebbgate.core.model import SERVER
 from ebbgate.errors import EbbgateError, InvalidRequest
 from ebbgate.server.decider import Decider, ignore
+from ebbgate.server.doing import Doer
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.socket import EXTENSION, StreamSocket
 from ebbgate.wire.ids import new_id
@@ -271,12 +272,16 @@ class Connection:
                 speaking_for = self._speaking_for(item.session)
                 return Renew(check_id(item.id), *speaking_for, item.duration_us, item.retake)
             case PutItem():
+                self._note(item.target)
                 return self._put(item)
             case DeleteItem():
+                self._note(item.target)
                 return DeleteLimit(item.target, item.force)
             case CoolItem():
+                self._note(item.target)
                 return CoolDown(item.target, item.duration_us, item.why)
             case RevokeItem():
+                self._note(item.id)
                 return Revoke(check_id(item.id))
             case HelloItem():
                 self._greet(item)
@@ -285,6 +290,11 @@ class Connection:
             case ByeItem():
                 self._leave(item)
         return None
+
+    def _note(self, target: str) -> None:
+        session = self._decider.book.sessions.get(self._main)
+        host, pid = (session.host, session.pid) if session else ("", 0)
+        self._decider.doers.note(target, Doer(way="client", key=self._key, host=host, pid=pid))
 
     def _put(self, item: PutItem) -> PutLimit:
         if item.request_id:

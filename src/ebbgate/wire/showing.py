@@ -8,6 +8,7 @@ from ebbgate.core.views import LeaseView, LimitView
 from ebbgate.wire.shapes import HolderInfo, LeaseInfo, LimitInfo, SlotsInfo
 
 Shape = TypeVar("Shape", bound=LeaseInfo)
+LimitShape = TypeVar("LimitShape", bound=LimitInfo)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -19,8 +20,13 @@ def instant(us: int) -> datetime:
 
 def limit_info(view: LimitView) -> LimitInfo:
     """Return a limit in the shape that people see."""
+    return limit_shape(LimitInfo, view)
+
+
+def limit_shape(shape: type[LimitShape], view: LimitView, **more: object) -> LimitShape:
+    """Return a limit in a shape that has some `more` fields."""
     limit = view.limit
-    return LimitInfo(
+    return shape(
         id=limit.id,
         name=limit.name,
         limit=limit.limit,
@@ -37,6 +43,7 @@ def limit_info(view: LimitView) -> LimitInfo:
         cool_down_why=limit.cool_why if view.cool_until_us >= 0 else "",
         waiting_since=instant(view.waiting_since_us) if view.waiting_since_us >= 0 else None,
         granted=view.granted,
+        **more,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from ebbgate.core.commands import DeleteLimit, Done, PutLimit, Refused
 from ebbgate.server.decider import Decider
+from ebbgate.server.doing import doer_of
 from ebbgate.server.prefect.answers import (
     CONFLICT,
     NO_CONTENT,
@@ -63,6 +64,7 @@ class Limits:
         command = PutLimit(
             "", "create", name, new_id=new_id(), limit=limit, slot_decay_per_second=decay, active=active
         )
+        self._decider.doers.note(name, doer_of(request.scope, "prefect"))
         (outcome,) = await self._decider.carry_out((command,))
         if isinstance(outcome, Refused):
             return _refusal(outcome, body)
@@ -131,6 +133,7 @@ class Limits:
         command = PutLimit(
             "", "update", before.id, name=name, limit=limit, slot_decay_per_second=decay, active=active
         )
+        self._decider.doers.note(before.id, doer_of(request.scope, "prefect"))
         (outcome,) = await self._decider.carry_out((command,))
         if isinstance(outcome, Refused):
             return _refusal(outcome, body)
@@ -138,8 +141,9 @@ class Limits:
             self._echo(request, before, slots)
         return NO_CONTENT
 
-    async def delete(self, _request: Request, id_or_name: str) -> Answer:
+    async def delete(self, request: Request, id_or_name: str) -> Answer:
         """Delete a limit, also one that is in use: this API has no word for a refusal."""
+        self._decider.doers.note(id_or_name, doer_of(request.scope, "prefect"))
         (outcome,) = await self._decider.carry_out((DeleteLimit(id_or_name, force=True),))
         return NO_SUCH_LIMIT if isinstance(outcome, Refused) else NO_CONTENT
 

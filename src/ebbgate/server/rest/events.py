@@ -13,15 +13,17 @@ import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ebbgate.core.commands import Refused
-from ebbgate.errors import ServerUnavailable
+from ebbgate.errors import InvalidRequest, ServerUnavailable
 from ebbgate.server.decider import Decider
 from ebbgate.server.front import WAITS
 from ebbgate.server.hearing import Hearing
-from ebbgate.server.rest.answers import encode
+from ebbgate.server.rest.board import Board, Looker
 from ebbgate.server.rest.describing import Asked
+from ebbgate.server.rest.happening import Change, event_bytes, narrowed
 from ebbgate.server.rest.problems import refusal
 from ebbgate.server.rest.requests import parameters
-from ebbgate.server.rest.watching import Change, Viewer, Watching, narrowed
+from ebbgate.server.rest.sights import views_of
+from ebbgate.server.rest.watching import Viewer, Watching
 from ebbgate.wire.questions import ListLimits, ReadLimit
 from ebbgate.wire.shapes import LimitInfo
 from ebbgate.wire.showing import instant
@@ -32,6 +34,9 @@ UNREAD_SECONDS: Final = 20.0
 """How long a viewer may take to read before it is given up."""
 
 COME_BACK_MS: Final = 500
+APART_SECONDS: Final = 0.24
+"""A page is sent nothing more for so long; a little less than the time between two changes."""
+
 SNAPSHOT_LIMITS: Final = 500
 
 _HEADERS: Final = [
@@ -67,7 +72,7 @@ class Press:
     def written(self, change: Change) -> bytes:
         """Return a change as it is sent."""
         if change is not self._change:
-            self._change, self._written = change, _event("change", change.version, change)
+            self._change, self._written = change, event_bytes("change", change.version, change)
         return self._written
 
 
@@ -79,15 +84,21 @@ class EventRoutes:
         self._decider = decider
         self._hearing = hearing
         self._watching = Watching(decider)
+        self._board = Board(decider, self._watching)
         self._press = Press()
 
     async def events(self, request: Asked) -> ASGIApp:
         """Begin to tell what happens."""
-        found = parameters(request.scope, "limit")
+        found = parameters(request.scope, "limit", "views")
         if self._hearing.draining.is_set():
             raise ServerUnavailable("the server is stopping")
-        if len(self._watching) >= VIEWERS_MAX:
+        if len(self._watching) + len(self._board) >= VIEWERS_MAX:
             raise ServerUnavailable(f"{VIEWERS_MAX} viewers watch already")
+        if "views" in found:
+            if "limit" in found:
+                raise InvalidRequest("views and limit do not go together: a view may be of one limit")
+            looker = Looker(views_of(found["views"]))
+            return Showing(self._hearing, self._watching, self._board, looker)
         limit_id = None
         if "limit" in found:
             limit = await self._decider.ask(ReadLimit(found["limit"]))
@@ -100,8 +111,111 @@ class EventRoutes:
         return Telling(self._decider, self._watching, self._press, self._hearing, limit_id, version)
 
 
-class Telling:
-    """The answer to one viewer, which goes on and on."""
+class Stream:
+    """An answer to one viewer, which goes on and on."""
+
+    def __init__(self, hearing: Hearing, watching: Watching, news: asyncio.Event) -> None:
+        """Tell whenever there is `news`, until the server drains."""
+        self._hearing = hearing
+        self._watching = watching
+        self._news = news
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Tell until the viewer leaves, does not read, or the server stops."""
+        scope[WAITS] = True  # type: ignore[typeddict-unknown-key]  # a key of the front's
+        leaving = [
+            asyncio.create_task(_disconnected(receive)),
+            asyncio.create_task(self._hearing.draining.wait()),
+        ]
+        for task in leaving:
+            task.add_done_callback(lambda _: self._news.set())
+        self.enter()
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await self.write(send, b"retry: %d\n\n" % COME_BACK_MS)
+            await self._tell(send, leaving)
+        except TimeoutError:
+            pass  # it does not read
+        finally:
+            self.leave()
+            for task in leaving:
+                task.cancel()
+
+    async def _tell(self, send: Send, leaving: Sequence[asyncio.Task[bool]]) -> None:
+        gone, stops = leaving
+        while not (gone.done() or self.is_lost()):
+            if stops.done():
+                goodbye = event_bytes("goodbye", self._watching.version, Goodbye(COME_BACK_MS / 1000))
+                await self.write(send, goodbye)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
+            self._news.clear()
+            if await self.tell_next(send):
+                continue
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await self._news.wait()
+            except TimeoutError:
+                await self.write(send, b": still here\n\n")
+
+    async def write(self, send: Send, data: bytes) -> None:
+        """Send something; who does not read it in time is given up."""
+        async with asyncio.timeout(UNREAD_SECONDS):
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def enter(self) -> None:
+        """Begin to watch."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """Watch no more."""
+        raise NotImplementedError
+
+    def is_lost(self) -> bool:
+        """Tell whether the viewer does not read."""
+        raise NotImplementedError
+
+    async def tell_next(self, send: Send) -> bool:
+        """Tell what comes next; False: there is nothing."""
+        raise NotImplementedError
+
+
+class Showing(Stream):
+    """The answer to a page, which is shown some views."""
+
+    def __init__(self, hearing: Hearing, watching: Watching, board: Board, looker: Looker) -> None:
+        """Show what the board has for one who looks."""
+        super().__init__(hearing, watching, looker.news)
+        self._board = board
+        self._looker = looker
+        self._next = 0.0  # when more may be sent, by the loop's clock
+
+    def enter(self) -> None:
+        """See `Stream`."""
+        self._board.enter(self._looker)
+
+    def leave(self) -> None:
+        """See `Stream`."""
+        self._board.leave(self._looker)
+
+    def is_lost(self) -> bool:
+        """See `Stream`."""
+        return self._looker.lost
+
+    async def tell_next(self, send: Send) -> bool:
+        """See `Stream`."""
+        loop = asyncio.get_running_loop()
+        if self._next > loop.time():
+            await asyncio.sleep(self._next - loop.time())
+        events = self._looker.taken()
+        if events:
+            self._next = loop.time() + APART_SECONDS
+            await self.write(send, events)
+        return bool(events)
+
+
+class Telling(Stream):
+    """The answer to who is told of everything, or of one limit."""
 
     def __init__(
         self,
@@ -113,70 +227,45 @@ class Telling:
         last_version: int | None,
     ) -> None:
         """Tell of one limit, or of all; `last_version` is up to which the viewer knows everything."""
-        self._decider = decider
-        self._watching = watching
-        self._press = press
-        self._hearing = hearing
         self._viewer = Viewer(limit_id)
+        super().__init__(hearing, watching, self._viewer.news)
+        self._decider = decider
+        self._press = press
         self._last_version = last_version
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Tell until the viewer leaves, does not read, or the server stops."""
-        scope[WAITS] = True  # type: ignore[typeddict-unknown-key]  # a key of the front's
-        viewer = self._viewer
-        leaving = [
-            asyncio.create_task(_disconnected(receive)),
-            asyncio.create_task(self._hearing.draining.wait()),
-        ]
-        for task in leaving:
-            task.add_done_callback(lambda _: viewer.news.set())
-        knows = self._watching.enter(viewer, self._last_version)
-        if not knows:
-            viewer.waiting.append(None)
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await self._write(send, b"retry: %d\n\n" % COME_BACK_MS)
-            await self._tell(send, leaving)
-        except TimeoutError:
-            pass  # it does not read
-        finally:
-            self._watching.leave(viewer)
-            for task in leaving:
-                task.cancel()
+    def enter(self) -> None:
+        """See `Stream`."""
+        if not self._watching.enter(self._viewer, self._last_version):
+            self._viewer.waiting.append(None)
 
-    async def _tell(self, send: Send, leaving: Sequence[asyncio.Task[bool]]) -> None:
-        viewer = self._viewer
-        gone, stops = leaving
-        while not (gone.done() or viewer.lost):
-            if stops.done():
-                await self._write(
-                    send, _event("goodbye", self._watching.version, Goodbye(COME_BACK_MS / 1000))
-                )
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-                return
-            if not viewer.waiting:
-                viewer.news.clear()
-                try:
-                    async with asyncio.timeout(HEARTBEAT_SECONDS):
-                        await viewer.news.wait()
-                except TimeoutError:
-                    await self._write(send, b": still here\n\n")
-                continue
-            change = viewer.waiting.popleft()
-            if change is None:
-                await self._tell_everything(send)
-            else:
-                await self._tell_change(send, change)
+    def leave(self) -> None:
+        """See `Stream`."""
+        self._watching.leave(self._viewer)
+
+    def is_lost(self) -> bool:
+        """See `Stream`."""
+        return self._viewer.lost
+
+    async def tell_next(self, send: Send) -> bool:
+        """See `Stream`."""
+        if not self._viewer.waiting:
+            return False
+        change = self._viewer.waiting.popleft()
+        if change is None:
+            await self._tell_everything(send)
+        else:
+            await self._tell_change(send, change)
+        return True
 
     async def _tell_change(self, send: Send, change: Change) -> None:
         limit_id = self._viewer.limit_id
         if limit_id is None:
-            await self._write(send, self._press.written(change))
+            await self.write(send, self._press.written(change))
             return
         live = self._decider.book.lives.get(limit_id)
         part = narrowed(change, limit_id, live.limit.name if live else "")
         if part is not None:
-            await self._write(send, _event("change", part.version, part))
+            await self.write(send, event_bytes("change", part.version, part))
 
     async def _tell_everything(self, send: Send) -> None:
         limit_id = self._viewer.limit_id
@@ -192,19 +281,11 @@ class Telling:
             more = len(limits) == SNAPSHOT_LIMITS
             now = instant(self._decider.store.clock())
             snapshot = Snapshot(version=version, now=now, limits=limits, more=more)
-            await self._write(send, _event("snapshot", version, snapshot))
+            await self.write(send, event_bytes("snapshot", version, snapshot))
             after = limits[-1].name if limits else ""
-
-    async def _write(self, send: Send, data: bytes) -> None:
-        async with asyncio.timeout(UNREAD_SECONDS):
-            await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 async def _disconnected(receive: Receive) -> bool:
     while (await receive())["type"] != "http.disconnect":
         pass
     return True
-
-
-def _event(name: str, version: int, data: object) -> bytes:
-    return b"event: %b\nid: %d\ndata: %b\n\n" % (name.encode(), version, encode(data))

@@ -9,6 +9,7 @@ from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Refused, Releas
 from ebbgate.core.model import Lease
 from ebbgate.errors import InvalidRequest
 from ebbgate.server.decider import Decider
+from ebbgate.server.doing import doer_of
 from ebbgate.server.hearing import Hearing, session_of
 from ebbgate.server.rest.answers import Answer, LeasePage, Renewal, Renewals, json_answer
 from ebbgate.server.rest.asking import EPOCH, Asking, key_of, labels_of
@@ -151,6 +152,7 @@ class LeaseRoutes:
         """Take a lease away from its holder."""
         parameters(request.scope)
         revoked_id = _id_of(request.scope)
+        self._decider.doers.note(revoked_id, doer_of(request.scope))
         outcome = (await self._decider.carry_out((Revoke(revoked_id),)))[0]
         if isinstance(outcome, Refused):
             return refusal(outcome)

@@ -9,11 +9,12 @@ from unicodedata import normalize
 import msgspec
 from litestar.types import ASGIApp, Scope
 
-from ebbgate.core.commands import Command, CoolDown, DeleteLimit, Done, Outcome, PutLimit, Refused
+from ebbgate.core.commands import CoolDown, DeleteLimit, Done, Outcome, PutLimit, Refused
 from ebbgate.core.decay import parse_rate
 from ebbgate.core.limits import is_uuid
 from ebbgate.errors import InvalidRequest
 from ebbgate.server.decider import Decider
+from ebbgate.server.doing import doer_of
 from ebbgate.server.rest.answers import Answer, LimitPage, json_answer
 from ebbgate.server.rest.asking import key_of
 from ebbgate.server.rest.describing import Asked
@@ -76,7 +77,7 @@ class LimitRoutes:
             _request_id(request.scope, body), "create", limit.name, new_id(), None, limit.limit,
             decay or 0.0, limit.active, limit.description,
         )  # fmt: skip
-        return await self._put(command)
+        return await self._put(request.scope, command)
 
     async def read(self, request: Asked) -> ASGIApp:
         """Return a limit and what is going on at it."""
@@ -102,10 +103,11 @@ class LimitRoutes:
             mode, target = ("update", target) if exists else ("put", name)
         decay = _decay(limit.slot_decay_per_second, limit.rate)
         return await self._put(
+            request.scope,
             PutLimit(
                 _request_id(request.scope, body), mode, target, new_id(), name, limit.limit,
                 decay or 0.0, limit.active, limit.description,
-            )
+            ),
         )  # fmt: skip
 
     async def change(self, request: Asked) -> ASGIApp:
@@ -113,18 +115,19 @@ class LimitRoutes:
         body = await body_of(request)
         change = _change.decode(request, body)
         return await self._put(
+            request.scope,
             PutLimit(
                 _request_id(request.scope, body), "update", _target(request.scope), "",
                 _given(change.name), _given(change.limit), _decay(change.slot_decay_per_second, change.rate),
                 _given(change.active), _given(change.description),
-            )
+            ),
         )  # fmt: skip
 
     async def delete(self, request: Asked) -> ASGIApp:
         """Delete a limit."""
         force = flag(parameters(request.scope, "force"), "force")
         target = _target(request.scope)
-        outcome = await self._carry_out(DeleteLimit(target, force))
+        outcome = await self._carry_out(request.scope, DeleteLimit(target, force))
         if isinstance(outcome, Refused):
             return refusal(outcome)
         _log.info(
@@ -135,13 +138,12 @@ class LimitRoutes:
     async def cool_down(self, request: Asked) -> ASGIApp:
         """Let nobody in for a while, or let people in again."""
         asked = await _cool_down.read(request)
-        outcome = await self._carry_out(
-            CoolDown(_target(request.scope), microseconds(asked.duration_seconds), asked.why)
-        )
+        command = CoolDown(_target(request.scope), microseconds(asked.duration_seconds), asked.why)
+        outcome = await self._carry_out(request.scope, command)
         return refusal(outcome) if isinstance(outcome, Refused) else await self.read(request)
 
-    async def _put(self, command: PutLimit) -> Answer:
-        outcome = await self._carry_out(command)
+    async def _put(self, scope: Scope, command: PutLimit) -> Answer:
+        outcome = await self._carry_out(scope, command)
         if isinstance(outcome, Refused):
             return refusal(outcome)
         assert isinstance(outcome, Done), f"a limit is not answered with {outcome!r}"
@@ -152,7 +154,8 @@ class LimitRoutes:
         headers = ((b"location", f"/v1/limits/{outcome.id}".encode()),) if is_new else ()
         return json_answer(201 if is_new else 200, found, headers)
 
-    async def _carry_out(self, command: Command) -> Outcome:
+    async def _carry_out(self, scope: Scope, command: PutLimit | DeleteLimit | CoolDown) -> Outcome:
+        self._decider.doers.note(command.target, doer_of(scope))
         return (await self._decider.carry_out((command,)))[0]
 
 

@@ -8,16 +8,23 @@ Known limit: what happens between two tellings is told by where it led to; of le
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Final, Literal
-
-import msgspec
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from ebbgate.core import views
-from ebbgate.core.model import Lease, Slots, Stored
+from ebbgate.core.model import Lease, Limit, Stored
 from ebbgate.server.decider import Decider
-from ebbgate.wire.shapes import LimitInfo, SlotsInfo
+from ebbgate.server.doing import Doer
+from ebbgate.server.rest.happening import (
+    Change,
+    Definition,
+    LimitEvent,
+    Seen,
+    definition_of,
+    differences,
+    lease_event,
+    seen,
+)
 from ebbgate.wire.showing import instant, limit_info
 
 INTERVAL_SECONDS: Final = 0.25
@@ -34,31 +41,11 @@ LEASES_MAX: Final = 200
 """How many limits and leases one telling names; more limits come with the next, more leases are counted."""
 
 
-class LeaseEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Something became of a lease."""
+class Listener(Protocol):
+    """Whoever is told of changes."""
 
-    id: str
-    state: Literal["waiting", "held", "ended"]
-    why: str  # it has ended
-    kind: Literal["hold", "spend"]
-    limits: list[SlotsInfo]
-    session: str
-    host: str  # of the session, where it is known
-    pid: int
-    labels: dict[str, str]
-    fencing_token: int | None
-    at: datetime
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened since the last telling."""
-
-    version: int
-    now: datetime  # by the store's clock
-    limits: list[LimitInfo]  # as they are now
-    gone: list[str]  # ids of limits that were deleted
-    leases: list[LeaseEvent]
-    leases_left_out: int  # events of leases for which there was no room
+    def tell(self, change: Change | None) -> None:
+        """Take in what has changed; None: everything may be different."""
 
 
 class Viewer:
@@ -80,33 +67,21 @@ class Viewer:
         self.news.set()
 
 
-class _Seen(msgspec.Struct, frozen=True):
-    """A lease's record as it was when it changed; the record itself goes on changing."""
-
-    id: str
-    state: Literal["waiting", "held", "ended"]
-    why: str
-    kind: Literal["hold", "spend"]
-    slots: Slots
-    session: str
-    labels: Mapping[str, str]
-    token: int
-    at_us: int
-
-
 class Watching:
     """Gathers what happens, and tells all viewers."""
 
     def __init__(self, decider: Decider) -> None:
         """Watch nothing yet."""
         self._decider = decider
-        self._viewers: set[Viewer] = set()
+        self._viewers: set[Listener] = set()
         self._until: float | None = None  # when gathering ends, once the last viewer has left
         self._kept: deque[Change] = deque(maxlen=KEPT_MAX)
         self._since = -1  # the version from which on everything is kept
         self._dirty: dict[str, None] = {}  # ids of limits
         self._decaying: dict[str, None] = {}
-        self._leases: list[_Seen] = []
+        self._leases: list[Seen] = []
+        self._known: dict[str, Definition] = {}  # limits as they were told of
+        self._definitions: list[LimitEvent] = []
         self._left_out = 0
         self._arrival = 0  # the last one that was told
         self._token = 0
@@ -125,7 +100,7 @@ class Watching:
         version = self._decider.engine.version
         return version.number if version else -1
 
-    def enter(self, viewer: Viewer, last_version: int | None) -> bool:
+    def enter(self, viewer: Listener, last_version: int | None) -> bool:
         """Have somebody watch.
 
         Args:
@@ -146,7 +121,7 @@ class Watching:
                 viewer.tell(change)
         return True
 
-    def leave(self, viewer: Viewer) -> None:
+    def leave(self, viewer: Listener) -> None:
         """Have somebody watch no more."""
         self._viewers.discard(viewer)
         if not self._viewers:
@@ -163,6 +138,8 @@ class Watching:
         self._dirty.clear()
         self._decaying.clear()
         self._leases.clear()
+        self._known = {id_: definition_of(live.limit) for id_, live in book.lives.items()}
+        self._definitions.clear()
         self._left_out = 0
         if self._timer is not None:
             self._timer.cancel()
@@ -172,7 +149,6 @@ class Watching:
 
     def _changed(self, changes: Sequence[Stored] | None, now_us: int) -> None:
         """Note what was committed; see `Watcher`. It runs after every commit, so it does little."""
-        del now_us
         if not self._viewers and self._until is None:
             return
         if changes is None or not (self._viewers or self._lingers()):
@@ -188,6 +164,8 @@ class Watching:
                     self._lease_changed(stored.record, arrival, token)
             elif stored.kind in {"limit", "meter"}:
                 self._dirty[stored.id] = None
+                if stored.kind == "limit":
+                    self._limit_changed(stored, now_us)
         if self._dirty or self._leases:
             self._tell_at(self._told_at + INTERVAL_SECONDS)
 
@@ -195,27 +173,44 @@ class Watching:
         """Note what became of a lease; `arrival` and `token` are the last ones of which was told before."""
         for limit_id, _ in lease.slots:
             self._dirty[limit_id] = None
+        by: Doer | None = None
         match lease.state:
             case "waiting":
                 if lease.arrival <= arrival:
                     return  # asked again
-                at_us = lease.since_us
             case "held":
                 if lease.token <= token:
                     return  # renewed
-                at_us = lease.at_us
             case _:
-                at_us = lease.ended_us
+                by = self._decider.doers.of(lease.id) if lease.why == "revoked" else None
         self._arrival = max(self._arrival, lease.arrival)
         self._token = max(self._token, lease.token)
         if len(self._leases) >= LEASES_MAX:
             self._left_out += 1
             return
-        seen = _Seen(
-            lease.id, lease.state, lease.why, lease.kind, lease.slots, lease.session, lease.labels,
-            lease.token, at_us,
-        )  # fmt: skip
-        self._leases.append(seen)
+        self._leases.append(seen(lease, by))
+
+    def _limit_changed(self, stored: Stored, now_us: int) -> None:
+        """Note what people have done to a limit; its record also changes when nobody has."""
+        before = self._known.get(stored.id)
+        now = definition_of(stored.record) if stored.keep and isinstance(stored.record, Limit) else None
+        if before == now:
+            return
+        if now is None:
+            del self._known[stored.id]
+        else:
+            self._known[stored.id] = now
+        names = [definition.name for definition in (now, before) if definition is not None]
+        event = LimitEvent(
+            id=stored.id,
+            name=names[0],
+            what="deleted" if now is None else "created" if before is None else "changed",
+            changes=differences(before, now, now_us),
+            by=self._decider.doers.of(stored.id, *names),
+            at=instant(now_us),
+        )
+        if len(self._definitions) < LIMITS_MAX:
+            self._definitions.append(event)
 
     # --- telling
 
@@ -265,40 +260,12 @@ class Watching:
             limits.append(limit_info(view))
             if view.spent > 0:
                 self._decaying[limit_id] = None
-        leases = [self._lease_event(seen) for seen in self._leases]
+        leases = [lease_event(book, seen) for seen in self._leases]
         left_out = self._left_out
+        definitions, self._definitions = self._definitions, []
         self._leases.clear()
         self._left_out = 0
         return Change(
             version=version, now=instant(now_us), limits=limits, gone=gone, leases=leases,
-            leases_left_out=left_out,
+            leases_left_out=left_out, definitions=definitions,
         )  # fmt: skip
-
-    def _lease_event(self, seen: _Seen) -> LeaseEvent:
-        lives = self._decider.book.lives
-        session = self._decider.book.sessions.get(seen.session)
-        return LeaseEvent(
-            id=seen.id,
-            state=seen.state,
-            why=seen.why,
-            kind=seen.kind,
-            limits=[SlotsInfo(lives[id_].limit.name, slots) for id_, slots in seen.slots if id_ in lives],
-            session=seen.session,
-            host=session.host if session else "",
-            pid=session.pid if session else 0,
-            labels={**(session.labels if session else {}), **seen.labels},
-            fencing_token=seen.token if seen.token >= 0 else None,
-            at=instant(seen.at_us),
-        )
-
-
-def narrowed(change: Change, limit_id: str, name: str) -> Change | None:
-    """Return what of a change is about one limit, None if nothing is."""
-    limits = [limit for limit in change.limits if limit.id == limit_id]
-    gone = [entry for entry in change.gone if entry == limit_id]
-    leases = [event for event in change.leases if any(limit.name == name for limit in event.limits)]
-    if not (limits or gone or leases):
-        return None
-    return Change(
-        version=change.version, now=change.now, limits=limits, gone=gone, leases=leases, leases_left_out=0
-    )

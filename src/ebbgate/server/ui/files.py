@@ -21,6 +21,7 @@ _TYPES: Final = {
     ".svg": b"image/svg+xml",
     ".json": b"application/json",
 }
+_WORKER: Final = "shared.js"
 _COMPRESSED_FROM_BYTES: Final = 500
 _FOR_EVER: Final = b"public, max-age=31536000, immutable"
 _ASK_FIRST: Final = b"no-cache"
@@ -83,7 +84,7 @@ def _read() -> Site:
     }
     imports = json.dumps({"imports": names}, sort_keys=True)
     preloads = "".join(
-        f'<link rel="modulepreload" href="{base}/{name}">' for name in sources if name.endswith(".js")
+        f'<link rel="modulepreload" href="{base}/{name}">' for name in sources if name.endswith(".js") and name != _WORKER
     )
     shown = page.decode().replace("{{base}}", base)
     shown = shown.replace("{{imports}}", imports).replace("{{preloads}}", preloads)
@@ -100,6 +101,7 @@ def _page_headers(imports: str) -> Headers:
     policy = (
         "default-src 'none'",
         f"script-src 'self' 'sha256-{allowed}'",
+        "worker-src 'self'",
         "style-src 'self'",
         "img-src 'self' data:",
         "connect-src 'self'",

@@ -1,86 +1,109 @@
-// What happens, as it happens: what became of leases, and what was changed at limits.
+// What happens, as it happens: who got in, who waits, what ended and how, and who changed which limit.
 import { useRef, useState } from 'preact/hooks';
-import { clockTime, fullTime, holderName, number, plural } from './format.js';
+import { clockTime, doerName, duration, fullTime, holderName, number, plural, shortId } from './format.js';
 import { html } from './html.js';
-import { limitLink, route, setQuery } from './route.js';
-import { activity, activityNews, connection, limitNamed } from './state.js';
+import { useSight } from './live.js';
+import { activityLink, go, limitLink, route, setQuery } from './route.js';
+import { connection } from './state.js';
 
-const SHOWN_MAX = 200;
+const PAGE = 200;
 const KINDS = {
   all: ['Everything', () => true],
   granted: ['Got in', (kind) => kind === 'held' || kind === 'spent'],
   waiting: ['Began to wait', (kind) => kind === 'waiting'],
-  ended: ['Ended', (kind) => ['released', 'cancelled'].includes(kind)],
+  ended: ['Gave back or gave up', (kind) => ['released', 'cancelled'].includes(kind)],
   lost: ['Lost or removed', (kind) => ['expired', 'revoked', 'lost_holder', 'refused'].includes(kind)],
   changes: ['Changes of limits', (kind) => ['created', 'changed', 'deleted'].includes(kind)],
 };
 const WORDS = {
   held: 'got in', waiting: 'waits', released: 'gave back', spent: 'spent', expired: 'expired', revoked: 'was revoked', cancelled: 'gave up',
-  refused: 'was refused', lost_holder: 'lost its holder', created: 'limit created', changed: 'limit changed', deleted: 'limit deleted',
+  refused: 'was refused', lost_holder: 'lost its holder', created: 'created', changed: 'changed', deleted: 'deleted',
 };
 const TONES = { held: 'good', spent: 'good', waiting: 'wait', expired: 'bad', revoked: 'bad', lost_holder: 'bad', refused: 'bad', deleted: 'bad', created: 'note', changed: 'note' };
 
-const labelsOf = (event) => Object.entries(event.labels).filter(([name]) => name !== 'address').map(([name, value]) => `${name}=${value}`).join(' ');
-const who = (event) => holderName({ host: event.host, pid: event.pid, labels: event.labels, session: event.session });
+const SHOWN_ELSEWHERE = new Set(['address', 'api']); // in the name of who it was
+const labelsOf = (event) => Object.entries(event.labels).filter(([name]) => !SHOWN_ELSEWHERE.has(name));
+const limitsOf = (one) => (one.definition ? [{ name: one.definition.name, slots: 1 }] : one.event ? one.event.limits : []);
+const keysOf = ({ definition, event }) => [definition?.by?.key, event?.key, event?.by?.key].filter(Boolean);
 
-function searchable(one) {
-  if (one.limit) return `${one.limit} ${one.what}`;
-  if (!one.event) return '';
-  return `${one.event.limits.map((limit) => limit.name).join(' ')} ${who(one.event)} ${labelsOf(one.event)} ${one.event.id} ${one.event.fencing_token ?? ''}`;
+function whoOf({ definition, event }) {
+  if (definition) return definition.by ? doerName(definition.by) : 'another server or process';
+  return holderName({ host: event.host, pid: event.pid, labels: event.labels, session: event.session });
 }
 
-function Name({ name }) {
-  return limitNamed(name) ? html`<a href=${limitLink(name)}>${name}</a>` : html`<span>${name}</span>`;
+function searchable(one) {
+  if (one.kind === 'more') return '';
+  const { event, definition } = one;
+  const more = event ? [event.id, event.fencing_token ?? '', event.session, ...labelsOf(event).map((pair) => pair.join('='))] : [definition.changes];
+  return [whoOf(one), ...keysOf(one), event?.by ? doerName(event.by) : '', ...limitsOf(one).map((limit) => limit.name), ...more].join(' ').toLocaleLowerCase();
+}
+
+// How long it took, as far as that says something.
+function tookOf({ kind, event }) {
+  if (!event) return '';
+  if (event.held_seconds !== null) return `held ${duration(event.held_seconds)}`;
+  if (kind === 'waiting' || event.waited_seconds === null) return '';
+  if (kind === 'held' || kind === 'spent') return event.waited_seconds < 0.005 ? 'at once' : `waited ${duration(event.waited_seconds)}`;
+  return `waited ${duration(event.waited_seconds)}`;
 }
 
 function Line({ one }) {
   if (one.kind === 'more') {
-    return html`<li class="event"><time datetime=${one.at}>${clockTime(one.at)}</time><span class="soft">and ${plural(one.count, 'more event')} of leases, too many to tell</span></li>`;
+    return html`<li class="event"><time datetime=${one.at}>${clockTime(one.at)}</time><span class="soft more">and ${plural(one.count, 'more event')} of leases, too many to tell</span></li>`;
   }
-  const { event } = one;
+  const { event, definition } = one;
   return html`<li class="event">
     <time datetime=${one.at} title=${fullTime(one.at)}>${clockTime(one.at)}</time>
     <span class="badge ${TONES[one.kind] ?? ''}">${WORDS[one.kind] ?? one.kind}</span>
-    ${event
-      ? html`<span class="limits-of">${event.limits.map((limit) => html`<${Name} name=${limit.name} />${limit.slots > 1 && html`<span class="soft"> × ${number(limit.slots)}</span>`} `)}</span>
-          <span class="by">${who(event)} <span class="soft small">${labelsOf(event)}</span></span>
-          <span class="soft small token">${event.fencing_token === null || event.state === 'waiting' ? '' : `token ${event.fencing_token}`}</span>`
-      : html`<span class="limits-of"><${Name} name=${one.limit} /></span><span class="by">${one.what}</span><span></span>`}
+    <span class="limits-of">${limitsOf(one).map((limit) => html`<span><a href=${limitLink(limit.name)}>${limit.name}</a>${limit.slots > 1 && html`<span class="soft"> × ${number(limit.slots)}</span>`} </span>`)}</span>
+    <span class="by"><b>${whoOf(one)}</b>${keysOf(one).slice(0, 1).map((key) => html`<span class="label">key ${key}</span>`)}${event && labelsOf(event).map(([name, value]) => html`<span class="label">${name}=${value}</span>`)}${event?.by && html`<span class="soft">by ${doerName(event.by)}${event.by.key && `, key ${event.by.key}`}</span>`}</span>
+    <span class="took">${definition ? definition.changes : tookOf(one)}</span>
+    <span class="soft small token" title=${event ? `lease ${event.id}` : ''}>${event && (event.fencing_token === null || event.state === 'waiting' ? `lease …${shortId(event.id)}` : `token ${event.fencing_token}`)}</span>
   </li>`;
 }
 
-export function Activity() {
-  void activityNews.value;
+export function Activity({ limit }) {
   const { query } = route.value;
   const text = query.get('q') ?? '';
   const kind = KINDS[query.get('kind')] ? query.get('kind') : 'all';
-  const [pausedAt, setPausedAt] = useState(null);
-  const still = useRef([]);
-  const wanted = text.toLocaleLowerCase();
-  const fits = (one) => KINDS[kind][1](one.kind) && (!wanted || searchable(one).toLocaleLowerCase().includes(wanted));
-  const source = pausedAt === null ? activity : still.current;
-  const found = [];
-  for (let at = source.length - 1; at >= 0 && found.length < SHOWN_MAX; at -= 1) if (fits(source[at])) found.push(source[at]);
-  const missed = pausedAt === null ? 0 : activity.filter((one) => one.serial > pausedAt && fits(one)).length;
-  const toggle = () => {
-    if (pausedAt !== null) {
-      setPausedAt(null);
-      return;
-    }
-    still.current = activity.slice();
-    setPausedAt(activity.at(-1)?.serial ?? 0);
+  const sight = useSight({ kind: 'events', limit });
+  const [paused, setPaused] = useState(null); // what was there then
+  const [shown, setShown] = useState(PAGE);
+  const searched = useRef(new WeakMap());
+  const wanted = text.toLocaleLowerCase().split(' ').filter(Boolean);
+  const fits = (one) => {
+    if (!KINDS[kind][1](one.kind)) return false;
+    if (!wanted.length) return true;
+    if (!searched.current.has(one)) searched.current.set(one, searchable(one));
+    return wanted.every((word) => searched.current.get(one).includes(word));
   };
+  const source = paused ?? sight.events;
+  const found = [];
+  for (let at = source.length - 1; at >= 0 && found.length <= shown; at -= 1) if (fits(source[at])) found.push(source[at]);
+  const last = paused?.at(-1)?.serial ?? 0;
+  const missed = paused ? sight.events.filter((one) => one.serial > last && fits(one)).length : 0;
+  const toLimit = (event) => {
+    const name = event.target.value.trim();
+    const search = location.hash.split('?')[1];
+    go(`${name ? activityLink(name).slice(1) : '/activity'}${search ? `?${search}` : ''}`);
+  };
+  const names = new Set(sight.events.slice(-1000).flatMap(limitsOf).map((one) => one.name));
+  const none = sight.events.length ? 'Nothing that happened is like that.'
+    : connection.value === 'live' ? 'Nothing has happened lately. What happens appears here at once.' : 'Not connected.';
   return html`
-    <div class="title"><h1>Activity</h1>
-      <div class="buttons"><button type="button" aria-pressed=${pausedAt !== null} onClick=${toggle}>${pausedAt === null ? 'Pause' : `Go on${missed ? ` (${number(missed)} new)` : ''}`}</button></div>
+    <div class="title"><h1>Activity${limit && html` <span class="soft">of</span> <a href=${limitLink(limit)}>${limit}</a>`}</h1>
+      <div class="buttons"><button type="button" aria-pressed=${paused !== null} onClick=${() => setPaused(paused ? null : sight.events.slice())}>${paused ? `Go on${missed ? ` (${number(missed)} new)` : ''}` : 'Pause'}</button></div>
     </div>
     <div class="tools" role="search">
-      <input type="search" placeholder="Limit, host, process, lease or token" aria-label="Search events" value=${text} onInput=${(event) => setQuery({ q: event.target.value })} />
-      <label>Show <select value=${kind} onChange=${(event) => setQuery({ kind: event.target.value === 'all' ? '' : event.target.value })}>
+      <input type="search" placeholder="Who: host, process, label, key, lease or token" aria-label="Search events" value=${text} onInput=${(event) => setQuery({ q: event.target.value })} />
+      <label>What <select value=${kind} onChange=${(event) => setQuery({ kind: event.target.value === 'all' ? '' : event.target.value })}>
         ${Object.entries(KINDS).map(([name, [title]]) => html`<option value=${name}>${title}</option>`)}
       </select></label>
+      <label>Limit <input class="short" list="limits-seen" placeholder="any" value=${limit} onChange=${toLimit} /></label>
+      <datalist id="limits-seen">${[...names].sort().map((name) => html`<option value=${name} />`)}</datalist>
     </div>
     ${found.length
-      ? html`<ol class="events panel" aria-label="Events, newest first">${found.map((one) => html`<${Line} key=${one.serial} one=${one} />`)}</ol>`
-      : html`<p class="none panel">${activity.length ? 'Nothing that happened is like that.' : connection.value === 'live' ? 'Nothing has happened since this page was opened. What happens appears here at once.' : 'Not connected.'}</p>`}`;
+      ? html`<ol class="events panel" aria-label="Events, newest first">${found.slice(0, shown).map((one) => html`<${Line} key=${one.serial} one=${one} />`)}</ol>
+          ${found.length > shown && html`<p class="none"><button type="button" onClick=${() => setShown(shown + 4 * PAGE)}>Show older ones</button></p>`}`
+      : !sight.loaded && connection.value === 'live' ? html`<div class="ghost tall" role="status"><span class="unseen">Loading</span></div>` : html`<p class="none panel">${none}</p>`}`;
 }

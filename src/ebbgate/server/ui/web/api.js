@@ -32,9 +32,3 @@ export async function ask(method, path, body = undefined) {
 
 export const limitPath = (name) => `/v1/limits/${encodeURIComponent(name)}`;
 export const leasePath = (id) => `/v1/leases/${encodeURIComponent(id)}`;
-
-export function leasesPath(limit, state, size, cursor = null) {
-  const query = new URLSearchParams({ limit, state, page_size: String(size) });
-  if (cursor) query.set('cursor', cursor);
-  return `/v1/leases?${query}`;
-}

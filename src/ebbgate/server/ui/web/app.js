@@ -12,14 +12,14 @@ import { Login, logOut, lookForAccess } from './login.js';
 import { Overview, summary } from './overview.js';
 import { Empty } from './parts.js';
 import { go, route } from './route.js';
-import { access, clock, connection, keyId, limitNamed, limits, loaded, lostSince, news } from './state.js';
+import { access, clock, connection, keyId, looked, lostSince, totals } from './state.js';
 
 const PAGES = [['limits', '#/', 'Limits'], ['activity', '#/activity', 'Activity'], ['create', '#/create', 'New limit']];
 
 function Connection() {
   void clock.value;
   const state = connection.value;
-  const text = { connecting: 'Connecting', live: 'Live', lost: 'Not connected', paused: 'Paused' }[state];
+  const text = { connecting: 'Connecting', live: 'Live', lost: 'Not connected', paused: 'Paused', refused: 'Logged out' }[state];
   return html`<span class="connection ${state}" role="status"><i></i>${text}</span>`;
 }
 
@@ -29,7 +29,7 @@ function LostNote() {
   const seconds = (Date.now() - lostSince.value) / 1000;
   if (seconds < 1) return null;
   return html`<div class="away" role="alert">
-    <p>The server has not answered for ${duration(seconds)}. ${loaded.value ? 'What you see is as it was then.' : ''} It is tried again and again.</p>
+    <p>The server has not answered for ${duration(seconds)}. ${totals.value ? 'What you see is as it was then.' : ''} It is tried again and again.</p>
     <button type="button" onClick=${retryNow}>Try now</button>
   </div>`;
 }
@@ -38,7 +38,7 @@ function Page() {
   const { page, name } = route.value;
   if (page === 'limits' && name) return html`<${LimitPage} key=${name} name=${name} />`;
   if (page === 'limits') return html`<${Overview} />`;
-  if (page === 'activity') return html`<${Activity} />`;
+  if (page === 'activity') return html`<${Activity} key=${name} limit=${name} />`;
   if (page === 'create') return html`<${Create} />`;
   return html`<${Empty} title="There is no such page"><p><a href="#/">See all limits</a></p><//>`;
 }
@@ -74,22 +74,19 @@ function App() {
 // The title and the icon tell how full it is, for tabs that are not looked at.
 let drawn = '';
 effect(() => {
-  void news.value;
-  void clock.value;
   const { page, name } = route.value;
-  const entry = page === 'limits' && name ? limitNamed(name) : null;
-  const said = entry ? limitSummary(entry.info) : summary();
-  const place = entry ? entry.info.name : { activity: 'Activity', create: 'New limit' }[page] ?? '';
+  const info = page === 'limits' && name ? looked.value : null;
+  const all = totals.value;
+  const said = info ? limitSummary(info) : all ? summary(all) : '';
+  const place = info ? info.name : { activity: 'Activity', create: 'New limit' }[page] ?? '';
   document.title = [said, place, 'Ebbgate'].filter(Boolean).join(' · ');
-  const shown = entry ? [entry] : [...limits.values()];
-  const level = shown.reduce((most, { info }) => Math.max(most, info.active && info.limit ? info.active_slots / info.limit : 0), 0);
-  const waits = shown.some(({ info }) => info.waiting > 0);
-  draw(Math.min(4, Math.ceil(level * 4)), waits);
+  if (info) draw(info.active && info.limit ? Math.min(4, Math.ceil((info.active_slots / info.limit) * 4)) : 0, info.waiting > 0);
+  else if (all) draw(all.quarters, all.waiting > 0);
 });
 
 function draw(quarters, waits) {
   const key = `${quarters}${waits}`;
-  if (!loaded.value || key === drawn) return;
+  if (key === drawn) return;
   drawn = key;
   const height = quarters * 5;
   const colour = waits ? '#ffb454' : '#9fe3df';

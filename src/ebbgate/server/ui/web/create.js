@@ -1,5 +1,5 @@
 // A new limit; what it will do is told while one types.
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import { Problem, ask } from './api.js';
 import { number, parseRate, plural, rateToSend, span } from './format.js';
 import { html } from './html.js';
@@ -7,18 +7,32 @@ import { Code, Trouble } from './parts.js';
 import { Picture } from './picture.js';
 import { go, limitLink } from './route.js';
 import { samples } from './samples.js';
-import { limitNamed } from './state.js';
 
 const FORBIDDEN = /[/\\%&><?#\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
+const ASK_MS = 250;
 const UUID = /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i;
 
-function troubleWithName(name) {
+function troubleWithName(name, isTaken) {
   if (!name) return '';
   if (name !== name.trim()) return 'A name neither begins nor ends with a space.';
   if (FORBIDDEN.test(name)) return 'A name has none of / \\ % & > < ? #.';
   if (name === '.' || name === '..' || UUID.test(name)) return 'That could not be told from an address.';
-  if (limitNamed(name)) return 'A limit of this name exists already.';
+  if (isTaken) return 'A limit of this name exists already.';
   return '';
+}
+
+// The name if there is a limit of it, as soon as one pauses to type.
+function useTaken(name) {
+  const [taken, setTaken] = useState('');
+  useEffect(() => {
+    if (!name || troubleWithName(name, false)) return undefined;
+    const timer = setTimeout(async () => {
+      const found = await ask('GET', `/v1/limits?name=${encodeURIComponent(name)}`).catch(() => null);
+      if (found?.items.length) setTaken(name);
+    }, ASK_MS);
+    return () => clearTimeout(timer);
+  }, [name]);
+  return taken;
 }
 
 function explained(kind, slots, decay, decayText) {
@@ -54,7 +68,7 @@ export function Create() {
   const slots = text.trim() === '' ? NaN : Number(text);
   const isRate = kind === 'rate';
   const decay = isRate ? parseRate(decayText) : 0;
-  const badName = troubleWithName(name);
+  const badName = troubleWithName(name, useTaken(name) === name);
   const bad = !name || badName || !Number.isInteger(slots) || slots < 0 || (isRate && !(decay > 0));
   const submit = async (event) => {
     event.preventDefault();

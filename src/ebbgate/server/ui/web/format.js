@@ -10,10 +10,9 @@ export function plural(count, one, many = `${one}s`) {
 }
 
 export function perSecond(value) {
-  if (value === null) return '–';
   if (value === 0) return '0';
   if (value >= 100) return whole.format(value);
-  return value < 0.05 ? '<0.1' : fine.format(value);
+  return value < 0.05 ? '<0.1' : value.toFixed(1);
 }
 
 // A duration in seconds, in its two largest units.
@@ -27,6 +26,9 @@ export function duration(seconds) {
   if (s < 86400) return `${Math.floor(s / 3600)} h ${String(Math.floor(s / 60) % 60).padStart(2, '0')} min`;
   return `${Math.floor(s / 86400)} d ${Math.floor(s / 3600) % 24} h`;
 }
+
+// The same for what goes on: below a second it would only flicker.
+export const wait = (seconds) => (seconds < 1 ? '< 1 s' : duration(seconds));
 
 // The same for a setting, which does not run: 60 is "1 min", and 1.5 keeps its fraction.
 export function span(seconds) {
@@ -71,7 +73,17 @@ export function rate(decay) {
   return `${Number(decay.toPrecision(4))}/s`;
 }
 
+const WAYS = { page: 'These pages', rest: 'REST', prefect: 'Prefect', client: 'A program' };
+
+// Who has changed something: how, from where, and with which key.
+export function doerName(doer) {
+  const place = doer.host && (doer.way === 'client' ? `${doer.host} · ${doer.pid}` : `from ${doer.host}`);
+  if (doer.way === 'client') return place || WAYS.client;
+  return [WAYS[doer.way], place].filter(Boolean).join(' ');
+}
+
 export function holderName(holder) {
+  if (holder.labels.api === 'prefect') return holder.labels.address ? `Prefect from ${holder.labels.address}` : 'Prefect';
   if (holder.host) return holder.pid ? `${holder.host} · ${holder.pid}` : holder.host;
   return holder.labels.address ? `REST from ${holder.labels.address}` : holder.session;
 }

@@ -1,66 +1,11 @@
-// Holders and the queue of one limit, asked for again whenever something happens there.
-import { useEffect, useRef, useState } from 'preact/hooks';
-import { Problem, ask, leasesPath } from './api.js';
+// Holders and the queue of one limit.
 import { duration, fullTime, holderName, number, plural, shortId } from './format.js';
 import { html } from './html.js';
 import { clock, secondsSince, secondsUntil } from './state.js';
 
-const PAGE = 100;
-const SHOWN_MAX = 1000;
-const BETWEEN_MS = 400;
-const SHARE = 5; // the slower the server answers, the less often it is asked
-const RENEWALS_MS = 5000; // renewals are no news, but move the countdown
-
-const NONE = { held: [], waiting: [], heldMore: false, waitingMore: false, loaded: false, problem: null };
-
-export function useLeases(info) {
-  const [found, setFound] = useState(NONE);
-  const [size, setSize] = useState(PAGE);
-  const work = useRef({ timer: 0, busy: false, again: false, at: 0, took: 0, gone: false });
-  const id = info?.id ?? null;
-
-  const load = async () => {
-    const state = work.current;
-    if (state.gone || !id) return;
-    if (state.busy) {
-      state.again = true;
-      return;
-    }
-    state.busy = true;
-    state.at = Date.now();
-    try {
-      const [held, waiting] = await Promise.all([ask('GET', leasesPath(id, 'held', size)), ask('GET', leasesPath(id, 'waiting', size))]);
-      if (!state.gone) {
-        setFound({ held: held.items, waiting: waiting.items, heldMore: held.next_cursor !== null, waitingMore: waiting.next_cursor !== null, loaded: true, problem: null });
-      }
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      if (!state.gone && error.status !== 0 && error.status !== 404) setFound((old) => ({ ...old, problem: error }));
-    }
-    state.busy = false;
-    state.took = Date.now() - state.at;
-    if (state.again) {
-      state.again = false;
-      soon();
-    }
-  };
-  const soon = () => {
-    const state = work.current;
-    clearTimeout(state.timer);
-    state.timer = setTimeout(load, Math.max(0, state.at + Math.max(BETWEEN_MS, SHARE * state.took) - Date.now()));
-  };
-  useEffect(soon, [info, size]); // every change at the limit brings a new info
-  useEffect(() => {
-    work.current.gone = false;
-    const timer = setInterval(() => document.hidden || soon(), RENEWALS_MS);
-    return () => {
-      work.current.gone = true;
-      clearInterval(timer);
-      clearTimeout(work.current.timer);
-    };
-  }, [id, size]);
-  return { ...found, reload: soon, more: size < SHOWN_MAX ? () => setSize(Math.min(SHOWN_MAX, size * 4)) : null };
-}
+export const PAGE = 100; // holders, and as many waiters
+export const SHOWN_MAX = 1000;
+const NAMED_MAX = 2;
 
 const slotsOf = (lease, name) => lease.limits.find((one) => one.name === name)?.slots ?? 0;
 
@@ -102,7 +47,7 @@ export function Holders({ info, leases, revoke }) {
       <thead><tr><th scope="col">Holder</th><th scope="col" class="number">Slots</th><th scope="col" class="number">Held for</th><th scope="col" class="number">Countdown</th><th scope="col" class="number">Fencing token</th><th scope="col"><span class="unseen">Revoke</span></th></tr></thead>
       <tbody>${rows.map(
         (lease) => html`<tr key=${lease.id}>
-          <td data-title="Holder"><${Who} lease=${lease} /></td>
+          <td data-title="Holder" class="wide"><${Who} lease=${lease} /></td>
           <td data-title="Slots" class="number"><${Asks} lease=${lease} name=${info.name} /></td>
           <td data-title="Held for" class="number" title=${fullTime(lease.granted)}>${duration(secondsSince(lease.granted))}</td>
           <td data-title="Countdown" class="number countdown"><${Countdown} lease=${lease} /></td>
@@ -115,19 +60,30 @@ export function Holders({ info, leases, revoke }) {
   </section>`;
 }
 
+// Names of holders, each once: "REST from 10.0.0.7 (3 leases), gpu-2 · 441".
+function named(holders) {
+  const counts = new Map();
+  for (const { holder } of holders) {
+    const name = holderName(holder);
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  const names = [...counts].map(([name, count]) => (count > 1 ? `${name} (${plural(count, 'lease')})` : name));
+  const rest = holders.length - [...counts.values()].slice(0, NAMED_MAX).reduce((sum, count) => sum + count, 0);
+  return `${names.slice(0, NAMED_MAX).join(', ')}${rest ? ` and ${plural(rest, 'other')}` : ''}`;
+}
+
 // Why a waiter is not in: what it lacks, and whose leases stand before it.
 function Why({ lease, info, leases }) {
   const lacks = lease.lacks ?? [];
-  const blockers = (lease.blocked_by ?? []).map((id) => leases.held.find((held) => held.id === id) ?? { id, holder: null });
-  const named = blockers.filter((one) => one.holder).slice(0, 2).map((one) => holderName(one.holder));
-  const rest = blockers.length - named.length;
+  const holders = (lease.blocked_by ?? []).map((id) => leases.held.find((held) => held.id === id)).filter(Boolean);
+  const count = lease.blocked_by?.length ?? 0;
   const elsewhere = lacks.filter((name) => name !== info.name);
   const parts = [];
   if (lacks.includes(info.name)) {
     if (info.limit === 0) parts.push('the limit is closed');
-    else if (named.length) parts.push(`${named.join(', ')}${rest ? ` and ${plural(rest, 'other')}` : ''} ${blockers.length === 1 ? 'holds' : 'hold'} it`);
-    else if (lease.kind === 'spend' || !blockers.length) parts.push(info.slot_decay_per_second > 0 ? 'slots must come back' : 'its turn has not come');
-    else parts.push(`${plural(blockers.length, 'lease')} hold${blockers.length === 1 ? 's' : ''} it`);
+    else if (holders.length) parts.push(`${named(holders)} ${count === 1 ? 'holds' : 'hold'} it`);
+    else if (lease.kind === 'spend' || !count) parts.push(info.slot_decay_per_second > 0 ? 'slots must come back' : 'its turn has not come');
+    else parts.push(`${plural(count, 'lease')} ${count === 1 ? 'holds' : 'hold'} it`);
   } else if (!elsewhere.length) {
     parts.push('those before it have not got in');
   }
@@ -146,11 +102,11 @@ export function Queue({ info, leases, revoke }) {
       <thead><tr><th scope="col" class="number">Place</th><th scope="col">Waiter</th><th scope="col" class="number">Slots</th><th scope="col" class="number">Waits</th><th scope="col">Because</th><th scope="col" class="number">Estimate</th><th scope="col"><span class="unseen">Remove</span></th></tr></thead>
       <tbody>${rows.map(
         (lease) => html`<tr key=${lease.id}>
-          <td data-title="Place" class="number place">${lease.position}${lease.priority !== 0 && html`<span class="soft small"> priority ${lease.priority}</span>`}</td>
-          <td data-title="Waiter"><${Who} lease=${lease} /></td>
+          <td data-title="Place" class="number place wide">${lease.position}${lease.priority !== 0 && html`<span class="soft small"> priority ${lease.priority}</span>`}</td>
+          <td data-title="Waiter" class="wide"><${Who} lease=${lease} /></td>
           <td data-title="Slots" class="number"><${Asks} lease=${lease} name=${info.name} /></td>
           <td data-title="Waits" class="number" title=${fullTime(lease.asked)}>${duration(secondsSince(lease.asked))}</td>
-          <td data-title="Because"><${Why} lease=${lease} info=${info} leases=${leases} /></td>
+          <td data-title="Because" class="wide"><${Why} lease=${lease} info=${info} leases=${leases} /></td>
           <td data-title="Estimate" class="number">${lease.estimate_seconds === null ? html`<span class="soft">unknown</span>` : `≤ ${duration(lease.estimate_seconds)}`}</td>
           <td class="do"><button type="button" class="danger quiet" aria-label=${`Remove ${holderName(lease.holder)} from the queue`} onClick=${() => revoke(lease)}>Remove</button></td>
         </tr>`,

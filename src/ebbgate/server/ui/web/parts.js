@@ -15,10 +15,6 @@ export function isCooling(info) {
   return info.cool_down_until !== null && secondsUntil(info.cool_down_until) > 0;
 }
 
-export function isFull(info) {
-  return info.active && info.active_slots >= info.limit;
-}
-
 export function occupancyText(info) {
   const spent = info.spent_slots > 0 ? `, ${number(Math.ceil(info.spent_slots))} spent` : '';
   const of = `${number(info.held_slots)} held${spent}, ${number(free(info))} free of ${number(info.limit)}`;

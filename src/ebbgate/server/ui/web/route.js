@@ -23,6 +23,8 @@ window.addEventListener('hashchange', () => {
 
 export const limitLink = (name) => `#/limits/${encodeURIComponent(name)}`;
 
+export const activityLink = (name) => `#/activity/${encodeURIComponent(name)}`;
+
 export function go(address) {
   location.hash = address;
 }
