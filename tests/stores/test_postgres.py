@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -76,6 +77,19 @@ async def test_what_is_wrong_with_the_server_is_said(postgres: servers.Postgres)
     assert "may not be used by this user" in await refusal(
         f"postgresql://locked:right@/postgres?{host}&schema=s{servers.new_name()}"
     )
+
+
+@pytest.mark.asyncio
+async def test_the_password_may_stand_in_a_file(postgres: servers.Postgres, tmp_path: Path) -> None:
+    schema = f"s{servers.new_name()}"
+    with contextlib.suppress(psycopg.errors.DuplicateObject):
+        postgres.execute("CREATE ROLE locked LOGIN PASSWORD 'right'")
+    postgres.execute(f"CREATE SCHEMA {schema} AUTHORIZATION locked")
+    (passfile := tmp_path / "pgpass").write_text("*:*:*:locked:right\n")
+    passfile.chmod(0o600)
+    url = f"postgresql://locked@/postgres?host={postgres.folder}&schema={schema}&passfile={passfile}"
+    async with opened(url) as store:
+        assert (await store.load()).version == EMPTY
 
 
 @pytest.mark.asyncio
