@@ -79,7 +79,7 @@ $(READY): pyproject.toml uv.lock $(MADE)
 
 FORCE:
 
-test: lint types imports prefect terraform browser ## every check and every test, fast ones first
+test: lint types imports prefect terraform browser pooler ## every check and every test, fast ones first
 	@$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 .PHONY: prefect
@@ -95,6 +95,16 @@ browser: ## a browser for the tests of the pages, where it may be installed; els
 	        apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 	        || echo 'NO BROWSER: the tests of the pages are skipped' >&2; \
 	else echo 'NO BROWSER: the tests of the pages are skipped; first: sudo apt-get install chromium' >&2; fi
+
+.PHONY: pooler
+pooler: ## pgbouncer for the tests of PostgreSQL, where it may be installed; else they are skipped, and say so
+	@if PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo 'installing pgbouncer, for the tests of PostgreSQL'; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -y -qq --no-install-recommends pgbouncer >/dev/null; } \
+	        || echo 'NO PGBOUNCER: the tests through a pooler are skipped' >&2; \
+	else echo 'NO PGBOUNCER: the tests through a pooler are skipped; first: sudo apt-get install pgbouncer' >&2; fi
 
 TERRAFORM_TESTS := packages/terraform-provider-ebbgate/tests
 

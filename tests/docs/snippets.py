@@ -7,6 +7,7 @@ The rules for who writes a page:
 - A `python title="NAME"` block is a file of that name, which a command below it runs.
 - In a `console` block, `$ ` begins a command. The lines below it are all that it says, on both outputs; `...`
   stands for anything; no lines: anything. A command may fail only if `$ echo $?` follows and tells the code.
+- A `sql` block is run by tests/stores/test_postgres_views.py, in a database that a server has filled.
 - A `text` block is a drawing or a list; nothing is run. Another kind of block is an error.
 - All blocks of a page share one store and one folder, both empty at first.
 """
@@ -24,7 +25,7 @@ PAGES = sorted(
     path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 )
 
-LANGUAGES = {"python", "console", "text"}
+LANGUAGES = {"python", "console", "text", "sql"}
 
 # Commands that a page shows and that are not run here: command -> why.
 NOT_RUN = {

@@ -24,6 +24,18 @@ def old_postgres() -> Iterator[servers.Postgres]:
 
 
 @pytest.fixture(scope="session")
+def pooler(postgres: servers.Postgres) -> Iterator[servers.Pooler]:
+    """A pgbouncer in transaction mode before it."""
+    program = servers.find_pgbouncer()
+    if program is None:
+        pytest.skip(
+            "NOT TESTED THROUGH A POOLER: pgbouncer is not here; first: sudo apt-get install pgbouncer"
+        )
+    with servers.pgbouncer(program, postgres) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def old_redis() -> Iterator[servers.Redis]:
     """The system's Redis."""
     program = servers.system_redis()

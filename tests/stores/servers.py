@@ -72,6 +72,8 @@ class Server:
 
     def end(self, how: int) -> None:
         assert self.process is not None
+        if self.process.poll() is not None:
+            return  # it did not start, and its log says why
         children = children_of(self.process.pid)
         self.process.send_signal(how)
         if how == signal.SIGKILL:
@@ -206,6 +208,65 @@ def postgres(programs: Path, *options: str) -> Iterator[Postgres]:
             yield server
         finally:
             server.end(signal.SIGQUIT)
+
+
+POOLED = 3
+"""How many connections to the database a pooler has."""
+
+
+@dataclass
+class Pooler(Server):
+    """A pgbouncer in transaction mode: whoever begins a transaction gets any of a few connections for it."""
+
+    folder: Path = Path()
+    database: Postgres | None = None
+
+    def url(self, namespace: str = "", **parameters: str) -> str:
+        named = {"host": str(self.folder), "port": "6432", "namespace": namespace or new_name(), **parameters}
+        return "postgresql://postgres@/postgres?" + "&".join(f"{key}={value}" for key, value in named.items())
+
+    @property
+    def conninfo(self) -> str:
+        return f"host={self.folder} port=6432 user=postgres dbname=postgres"
+
+    @property
+    def behind(self) -> str:
+        """Where the database itself listens, as `listen=` takes it."""
+        assert self.database is not None
+        return f"{self.database.folder}:5432"
+
+    def answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()[-2000:]
+        with contextlib.suppress(psycopg.Error), psycopg.connect(self.conninfo, connect_timeout=5):
+            return True
+        return False
+
+
+def find_pgbouncer() -> str | None:
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin")
+
+
+@contextmanager
+def pgbouncer(program: str, database: Postgres) -> Iterator[Pooler]:
+    """Have a pooler before a database, with fewer connections to it than clients have to the pooler."""
+    with folder() as home:
+        user: dict[str, Any] = {"cwd": home}
+        if os.getuid() == 0:  # it refuses to run as root
+            user |= {"user": NOBODY.pw_uid, "group": NOBODY.pw_gid, "extra_groups": []}
+            os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
+        (home / "pgbouncer.ini").write_text(
+            f"[databases]\n* = host={database.folder} user=postgres\n"
+            f"[pgbouncer]\npool_mode = transaction\ndefault_pool_size = {POOLED}\nauth_type = any\n"
+            f"unix_socket_dir = {home}\nlisten_port = 6432\nserver_round_robin = 1\n"
+        )
+        command = [program, str(home / "pgbouncer.ini")]
+        server = Pooler(command, user, home / "log", folder=home, database=database)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.end(signal.SIGTERM)
 
 
 # --- Redis and Valkey

@@ -1,25 +1,22 @@
-"""PostgreSQL alone: its URL, its rights, its schema, poolers, and what people see with psql."""
+"""PostgreSQL alone: its URL, its rights, its schema, and what a pooler does to it."""
 
 import asyncio
 import contextlib
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import psycopg
 import pytest
 
-from ebbgate.core.model import Lease, Limit, Session, Stored
 from ebbgate.errors import InvalidRequest, StoreUnavailable
 from ebbgate.stores import open_network_store, open_store
 from ebbgate.stores.base import EMPTY, LostTail, Version
-from ebbgate.stores.codec import encode
 from ebbgate.stores.postgres import PostgresStore
 from ebbgate.stores.postgres_schema import migrations
 from ebbgate.stores.postgres_url import place_of
 from ebbgate.testing.stores import gone, head, row, tag
 from tests.stores import servers
 from tests.stores.opened import opened_as, refusal
-
-NOON_US = 1_700_000_000_000_000
 
 
 def opened(url: str) -> AbstractAsyncContextManager[PostgresStore]:
@@ -80,6 +77,19 @@ async def test_what_is_wrong_with_the_server_is_said(postgres: servers.Postgres)
     assert "may not be used by this user" in await refusal(
         f"postgresql://locked:right@/postgres?{host}&schema=s{servers.new_name()}"
     )
+
+
+@pytest.mark.asyncio
+async def test_the_password_may_stand_in_a_file(postgres: servers.Postgres, tmp_path: Path) -> None:
+    schema = f"s{servers.new_name()}"
+    with contextlib.suppress(psycopg.errors.DuplicateObject):
+        postgres.execute("CREATE ROLE locked LOGIN PASSWORD 'right'")
+    postgres.execute(f"CREATE SCHEMA {schema} AUTHORIZATION locked")
+    (passfile := tmp_path / "pgpass").write_text("*:*:*:locked:right\n")
+    passfile.chmod(0o600)
+    url = f"postgresql://locked@/postgres?host={postgres.folder}&schema={schema}&passfile={passfile}"
+    async with opened(url) as store:
+        assert (await store.load()).version == EMPTY
 
 
 @pytest.mark.asyncio
@@ -205,38 +215,3 @@ async def test_a_restored_backup_is_noticed(postgres: servers.Postgres) -> None:
         with pytest.raises(LostTail):
             await store.changes_since(second)
         assert (await store.load()).version == other
-
-
-# --- what people see
-
-
-@pytest.mark.asyncio
-async def test_people_with_psql_see_limits_leases_and_waiters(postgres: servers.Postgres) -> None:
-    name = servers.new_name()
-    limit = Limit("limit-1", "db", 5, 0.5, True, "the \x00 database", NOON_US, NOON_US)
-    session = Session("s", 1, "node-1", 4711, {"app": "\x00"}, -1, "", "everything")
-    held = Lease(
-        "held", "s", "hold", (("db", 2),), (("limit-1", 2),), (), False, 0, 60_000_000, {"job": "7"}, "", 1,
-        NOON_US, state="held", at_us=NOON_US, expires_us=NOON_US + 60_000_000, token=9,
-    )  # fmt: skip
-    waiting = [
-        Lease(one, "s", "hold", (("db", 1),), (("limit-1", 1),), (), False, rank, 1, {}, "", 2, NOON_US)
-        for one, rank in (("low", 0), ("high", 5))
-    ]
-    changes = [Stored("limit", "limit-1", limit), Stored("session", "s", session)]
-    changes += [Stored("lease", lease.id, lease) for lease in (held, *waiting)]
-    async with opened(postgres.url(name)) as store:
-        await store.commit(EMPTY, tag(), head(1), encode(changes))
-    where = f"WHERE namespace = '{name}'"
-    assert postgres.execute(f'SELECT name, "limit", slot_decay_per_second FROM ebbgate.limits {where}') == [
-        ("db", 5, 0.5)
-    ]
-    assert postgres.execute(
-        "SELECT id, host, pid, labels->>'job', token, granted_at = '2023-11-14T22:13:20Z', "
-        f"expires_at = '2023-11-14T22:14:20Z' FROM ebbgate.leases {where} AND state = 'held'"
-    ) == [("held", "node-1", 4711, "7", 9, True, True)]
-    assert postgres.execute(f"SELECT id, host, asked::text FROM ebbgate.waiters {where}") == [
-        ("high", "node-1", '[["db",1]]'),
-        ("low", "node-1", '[["db",1]]'),
-    ]
-    assert postgres.execute(f"SELECT id, away_since FROM ebbgate.sessions {where}") == [("s", None)]

@@ -6,7 +6,7 @@ nothing that was answered is lost.
 
 Known limits: a namespace has one line of commits, so its speed is that of one; spread limits over namespaces. A
 transaction-mode pooler may stand between, but not before the connection that listens: name the server itself with
-`listen=host:port`, or news of other servers comes once a second only.
+`listen=host:port`, or news of other servers comes once a second only, which is logged.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from ebbgate.stores.logged import DELTA_MAX, PAGE, Entry, decode_rows, delta_of,
 from ebbgate.stores.network_clock import NetworkClock
 from ebbgate.stores.postgres_schema import Connection, prepare
 from ebbgate.stores.postgres_url import PostgresPlace
-from ebbgate.stores.postgres_wire import PostgresWire, heard
+from ebbgate.stores.postgres_wire import PostgresWire, heard, is_pooled
 
 LOST_MAX: Final = 2
 """After so many lost races in a row a server keeps the lock until its next commit."""
@@ -78,6 +78,7 @@ class PostgresStore(LinkedStore[Connection]):
         self._link: Link[Connection] = Link(wire, call_seconds=call_seconds)
         self._ear: Link[Connection] = Link(ear, call_seconds=call_seconds + LOOK_SECONDS)
         self._is_deaf = True  # it was not listened until now, so it has to be looked
+        self._warned = False  # of a pooler
         schema = place.quoted_schema
         values = ", ".join(["%s"] * 11)
         self._sql_commit = f"SELECT * FROM {schema}.write_commit({values}, {DELTA_MAX + 1})"  # noqa: S608
@@ -117,7 +118,14 @@ class PostgresStore(LinkedStore[Connection]):
         self._namespace = await prepare(connection, self.place, upgrade=self._upgrade)
 
     async def _listen(self, connection: Connection) -> None:
-        await connection.execute(f"LISTEN {self.place.channel}")
+        if self.place.listens_apart or not await is_pooled(connection):
+            await connection.execute(f"LISTEN {self.place.channel}")
+        elif not self._warned:
+            self._warned = True
+            _log.warning(
+                "the store %s is reached through a pooler, which news of other servers do not come through: they are "
+                "looked for once a second; name the database server itself in the URL: listen=host:5432", self.place,
+            )  # fmt: skip
         self._is_deaf = True
 
     async def _hear(self, connection: Connection) -> bool:

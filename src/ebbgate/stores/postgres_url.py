@@ -1,6 +1,6 @@
 """The URL of a store in PostgreSQL, taken apart: what libpq is to know, and what is ours.
 
-    postgresql://user:password@host:5432/database?namespace=payments&schema=ebbgate
+    postgresql://user:password@host:5432/database?namespace=payments&schema=ebbgate&listen=host:5432
 
 Everything that libpq knows may stand there too: several hosts, sslmode, target_session_attrs and so on.
 """
@@ -38,6 +38,7 @@ class PostgresPlace:
     listen: dict[str, Any]  # the same for the connection that listens, which must not go through a pooler
     schema: str
     namespace: str
+    listens_apart: bool = False  # the URL names where to listen, and is taken at its word
 
     def __str__(self) -> str:
         """Name it for people; without the password."""
@@ -90,7 +91,10 @@ def place_of(url: str) -> PostgresPlace:
             "postgresql://user:password@host:5432/database?namespace=name, "
             "with special characters of the password as %XX"
         ) from None
-    return PostgresPlace(info, _listening(info, taken.get("listen")), schema, namespace_of(taken))
+    listen = taken.get("listen")
+    return PostgresPlace(
+        info, _listening(info, listen), schema, namespace_of(taken), listens_apart=listen is not None
+    )
 
 
 def _listening(info: dict[str, Any], listen: str | None) -> dict[str, Any]:

@@ -81,6 +81,16 @@ class PostgresWire:
         return unavailable(error, self._place, doing)
 
 
+async def is_pooled(connection: Connection) -> bool:
+    """Tell whether a pooler stands between: the process that answers is not the one that took the connection.
+
+    What is said to a pooler may be said by any of its connections, so a LISTEN would be heard by somebody else.
+    """
+    cursor = await connection.execute("SELECT pg_backend_pid()")
+    row = await cursor.fetchone()
+    return row is None or row[0] != connection.pgconn.backend_pid
+
+
 async def heard(connection: Connection, seconds: float) -> list[str]:
     """Wait for notifications, `seconds` at most, and return what they say.
 
