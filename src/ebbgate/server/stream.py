@@ -259,7 +259,10 @@ class Connection:
             case AcquireItem():
                 if not self._main:
                     raise InvalidRequest("a renewer's connection acquires nothing")
-                slots = wanted({name: slots for name, slots in item.slots})  # noqa: C416 - pairs, not a mapping
+                if len(item.slots) == 1:
+                    slots = wanted(*item.slots[0])
+                else:
+                    slots = wanted({name: slots for name, slots in item.slots})  # noqa: C416 - no mapping
                 if len(slots) != len(item.slots) or not slots:
                     raise InvalidRequest("each limit stands once, and at least one is named")
                 return Acquire(
