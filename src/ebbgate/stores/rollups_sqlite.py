@@ -131,8 +131,8 @@ class SqliteHistory:
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - as `work` takes them
         if self._connection is None:
             raise StoreUnavailable(f"the history {self.path} was closed")
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._worker, self._asked, partial(work, *arguments))
+        doing = self._worker.submit(self._asked, partial(work, *arguments))
+        return await asyncio.wrap_future(doing)
 
     def _asked(self, work: Callable[[], T]) -> T:
         try:
