@@ -6,7 +6,17 @@ from itertools import count
 from typing import Any
 
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Acquire, Command, DeleteLimit, Hello, Outcome, PutLimit, Refused, Release, Tick
+from ebbgate.core.commands import (
+    Acquire,
+    Command,
+    DeleteLimit,
+    Hello,
+    Outcome,
+    PutLimit,
+    Refused,
+    Release,
+    Tick,
+)
 from ebbgate.core.model import SECOND
 from ebbgate.server.audience import Watcher
 from ebbgate.server.history.history import History

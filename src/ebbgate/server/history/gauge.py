@@ -75,32 +75,29 @@ class Gauge:
         self.held = self.waiting = self.slots = 0
         self.spent, self.empty_us = 0.0, 0
         self.counted = _counted(tally)
-        self.look(live)
+        self.see(live, now_us)
 
     @property
     def is_idle(self) -> bool:
         """Whether nobody holds, waits, or has spent what is not back yet."""
         return not self.held and not self.waiting and self.empty_us <= self.since_us
 
-    def look(self, live: Live) -> None:
-        """See how the levels are at the instant that it has come to."""
-        fine, meter = self.fine, live.meter
-        if live.held != self.held:
-            self.held = live.held
-            self.fine_changed = True
-        if live.waiting != self.waiting:
-            self.waiting = live.waiting
-            self.fine_changed = True
-        if live.limit.limit != self.slots:
-            self.slots = live.limit.limit
-            self.fine_changed = True
+    def see(self, live: Live, now_us: int) -> None:
+        """See how the levels are now. This is asked after every commit, so it is as short as can be."""
+        held, waiting, slots, meter = live.held, live.waiting, live.limit.limit, live.meter
+        same = held == self.held and waiting == self.waiting and slots == self.slots
+        if same and (meter is None or meter.empty_us == self.empty_us):
+            return
+        self.advance(now_us)
+        self.fine_changed = True
+        self.held, self.waiting, self.slots = held, waiting, slots
+        fine = self.fine
+        fine.held_max = max(fine.held_max, held)
+        fine.waiting_max = max(fine.waiting_max, waiting)
         if meter is not None and meter.empty_us != self.empty_us:
             self.empty_us = meter.empty_us
-            self.fine_changed = True
             self.spent = spent_about(meter, self.since_us)
-        fine.held_max = max(fine.held_max, self.held)
-        fine.waiting_max = max(fine.waiting_max, self.waiting)
-        fine.spent_max = max(fine.spent_max, self.spent)
+            fine.spent_max = max(fine.spent_max, self.spent)
 
     def advance(self, to_us: int) -> None:
         """Let time pass, in which only spent slots come back."""
@@ -109,8 +106,10 @@ class Gauge:
             return
         fine = self.fine
         fine.seen_us += passed_us
-        fine.held_area += self.held * passed_us
-        fine.waiting_area += self.waiting * passed_us
+        if self.held:
+            fine.held_area += self.held * passed_us
+        if self.waiting:
+            fine.waiting_area += self.waiting * passed_us
         if self.spent:
             left_us = self.empty_us - self.since_us
             after = self.spent * (left_us - passed_us) / left_us if left_us > passed_us else 0.0

@@ -81,8 +81,7 @@ class Recorder:
         else:
             if now_us >= gauge.ends_us:
                 self._roll(limit_id, gauge, now_us)
-            gauge.advance(now_us)
-            gauge.look(live)
+            gauge.see(live, now_us)
         self._busy[limit_id] = gauge
 
     def _forget(self, limit_id: str) -> None:
