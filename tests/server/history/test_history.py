@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_a_restart_within_a_step_loses_nothing_and_counts_nothing_twice() -> Non
         await history.finish()
         again = World(world.now_us + 2 * SECOND, world.book)
         history = await again.begin(kept)
-        again._ids = iter([f"{1:08x}-1111-7000-8000-00000000000{number}" for number in range(9)])
+        again._ids = (f"{1:08x}-1111-7000-8000-00000000000{number}" for number in range(9))
         again.acquire("db")
         await again.pass_(5)
         await history.flush()
@@ -204,7 +205,7 @@ def test_a_store_that_fails_leaves_a_gap_and_then_it_goes_on() -> None:
     class Failing(MemoryHistory):
         fails = False
 
-        async def write(self, parts: list[Part], span: Span) -> None:  # type: ignore[override]  # as it is called
+        async def write(self, parts: Sequence[Part], span: Span) -> None:
             if self.fails:
                 raise StoreUnavailable("the disk is full")
             await super().write(parts, span)
@@ -218,7 +219,7 @@ def test_a_store_that_fails_leaves_a_gap_and_then_it_goes_on() -> None:
         kept.fails = True
         with pytest.raises(StoreUnavailable) as failed:
             await world.pass_(10)
-        await history._fail(failed.value)
+        history._fail(failed.value)
         kept.fails = False
         await world.pass_(20)
         found = await world.read(db)

@@ -48,7 +48,8 @@ class History:
         self._decider = decider
         self._opens = opens
         self.recorder = Recorder(decider, tallies)
-        self._store: HistoryStore | None = None
+        self._store: HistoryStore = MemoryHistory()  # until the real one is open
+        self._opened = asyncio.Event()
         self._span = Span("", 0, 0)
         self._turn = asyncio.Lock()  # who reads must see a point either here or in the store
         self._flushes = 0
@@ -59,6 +60,7 @@ class History:
 
     def start(self) -> None:
         """Begin to record, on the running loop."""
+        self._begin()
         self._task = asyncio.create_task(self._work())
 
     async def finish(self) -> None:
@@ -68,15 +70,14 @@ class History:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        store, self._store = self._store, None
-        if store is None:
-            return
+        self._opened.set()
         with suppress(EbbgateError):
             if self._span.writer:
                 self.recorder.end(self._now())
-                await self._write(store, self._now())
+                await self._write(self._now())
         with suppress(EbbgateError):
-            await store.close()
+            await self._store.close()
+        self._store = MemoryHistory()
 
     async def _work(self) -> None:
         await self.open()
@@ -85,13 +86,17 @@ class History:
             try:
                 await self.flush()
             except EbbgateError as error:
-                await self._fail(error)
+                self._fail(error)
             except Exception:  # noqa: BLE001 - people miss a picture, but nobody a slot
                 _log.exception("a defect: history begins anew")
-                await self._begin()
+                self._begin()
+            await self.recorder.catch_up()
 
     async def open(self) -> None:
-        """Open the store and begin to record, without writing by itself as after `start`."""
+        """Open the store. Whoever calls this instead of `start` flushes by hand."""
+        if not self._span.writer:
+            self._begin()
+        await self.recorder.catch_up()
         opening = asyncio.ensure_future(asyncio.to_thread(self._opens))
         try:
             self._store = await asyncio.shield(opening)
@@ -101,19 +106,18 @@ class History:
             raise
         except EbbgateError as error:
             _log.warning("history is kept in memory only: %s", error)
-            self._store = MemoryHistory()
-        await self._begin()
+        self._opened.set()
 
-    async def _begin(self) -> None:
+    def _begin(self) -> None:
         now_us = self._now()
         self._span = Span(os.urandom(6).hex(), now_us, now_us)
-        await self.recorder.begin(now_us)
+        self.recorder.begin(now_us)
 
-    async def _fail(self, error: EbbgateError) -> None:
+    def _fail(self, error: EbbgateError) -> None:
         if not self._failed:
             _log.warning("history has a gap: %s", error)
         self._failed = True
-        await self._begin()
+        self._begin()
 
     def _now(self) -> int:
         return self._decider.store.clock()
@@ -131,28 +135,26 @@ class History:
         Raises:
             StoreUnavailable: it may be that they were written.
         """
-        store = self._store
-        assert store is not None, "opened"
         until_us = self._now() // FINE.step_us * FINE.step_us
         if until_us <= self._span.ended_us:
             return
         if until_us - self._span.ended_us > LATE_US:
             self.recorder.end(self._span.ended_us)
-            await self._write(store, self._span.ended_us)
-            await self._begin()
+            await self._write(self._span.ended_us)
+            self._begin()
             return
         every = any(
             (until_us - each.step_us) // each.block_us > (self._span.ended_us - each.step_us) // each.block_us
             for each in RESOLUTIONS
         )  # the first step of a block is over
         await self.recorder.close_steps(until_us, every=every)
-        await self._write(store, until_us)
+        await self._write(until_us)
         self._failed = False
         self._flushes += 1
         if self._flushes % PRUNE_EVERY == 1:
-            await store.prune(until_us)
+            await self._store.prune(until_us)
 
-    async def _write(self, store: HistoryStore, until_us: int) -> None:
+    async def _write(self, until_us: int) -> None:
         async with self._turn:
             taken, forgotten = self.recorder.take()
             parts: list[Part] = []
@@ -161,9 +163,9 @@ class History:
                 if number % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
             self._span = self._span._replace(ended_us=max(until_us, self._span.ended_us))
-            await store.write(parts, self._span)
+            await self._store.write(parts, self._span)
             for at in range(0, len(forgotten), FORGET_MAX):
-                await store.forget(forgotten[at : at + FORGET_MAX])
+                await self._store.forget(forgotten[at : at + FORGET_MAX])
 
     # --- reading
 
@@ -177,16 +179,14 @@ class History:
         Raises:
             StoreUnavailable: it cannot be read now.
         """
-        store = self._store
-        if store is None or not self._span.writer:
-            return {limit_id: [] for limit_id, _ in limits}
+        await self._opened.wait()
         now_us = self._now()
         each = RESOLUTIONS[window.resolution]
         first, last = each.block_of(window.start_us), each.block_of(min(window.end_us, now_us))
         blocks = range(first, last + 1)
         places = [Place(window.resolution, block, one) for one, _ in limits for block in blocks]
         async with self._turn:
-            spans, texts = await store.spans(first * each.block_us), await store.read(places)
+            spans, texts = await self._store.spans(first * each.block_us), await self._store.read(places)
             now_us = self._now()
             own = self._span._replace(ended_us=max(now_us, self._span.ended_us))
             found = [self._of(window.resolution, one, blocks, texts, now_us) for one, _ in limits]

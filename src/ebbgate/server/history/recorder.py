@@ -121,15 +121,17 @@ class Recorder:
 
     # --- for who writes
 
-    async def begin(self, now_us: int) -> None:
-        """Look at all limits that are not idle, and have the levels of each written."""
+    def begin(self, now_us: int) -> None:
+        """Look from now on; then `catch_up`."""
         self._now_us = self._began_us = max(now_us, self._now_us)
         self._gauges.clear()
         self._busy.clear()
-        await self.look_at_all()
+        self._is_stale = True
 
-    async def look_at_all(self) -> None:
-        """See how the levels are, after everything may have changed."""
+    async def catch_up(self) -> None:
+        """See how the levels of all limits are, if everything may be different."""
+        if not self._is_stale:
+            return
         self._is_stale = False
         lives = self._book.lives
         for limit_ids in _slices(list(lives)):
@@ -143,8 +145,7 @@ class Recorder:
 
     async def close_steps(self, until_us: int, *, every: bool) -> None:
         """Close what ended by `until_us`, of limits in which something happened, or of every one."""
-        if self._is_stale:
-            await self.look_at_all()
+        await self.catch_up()
         for limit_ids in _slices(list(self._gauges if every else self._busy)):
             for limit_id in limit_ids:
                 gauge = self._gauges.get(limit_id)

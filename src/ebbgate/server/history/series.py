@@ -5,11 +5,11 @@ neither a level nor 0.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from typing import Final, NamedTuple
 
 from ebbgate.core.model import SECOND
-from ebbgate.server.history.points import MILLI, Point, added, together
+from ebbgate.server.history.points import MILLI, Point, together
 from ebbgate.server.tally import WAIT_BUCKETS
 from ebbgate.stores.rollups import COARSE, FINE, RESOLUTIONS, Span
 
@@ -38,8 +38,8 @@ class Bucket:
     """What happened at a limit within one bucket of a window."""
 
     __slots__ = (
-        "denied", "grants", "held_area", "held_max", "left", "seen_us", "slots", "spent_area", "spent_max",
-        "start_us", "waited_ms", "waiting_area", "waiting_max", "waits",
+        "denied", "grants", "held_area", "held_max", "histograms", "left", "seen_us", "slots", "spent_area",
+        "spent_max", "start_us", "waited_ms", "waiting_area", "waiting_max",
     )  # fmt: skip
 
     def __init__(self, start_us: int) -> None:
@@ -51,7 +51,12 @@ class Bucket:
         self.held_max = self.waiting_max = 0
         self.spent_max = 0.0
         self.grants = self.left = self.denied = self.waited_ms = 0
-        self.waits: list[int] = []
+        self.histograms: list[list[int]] = []  # see `Point.waits`
+
+    @property
+    def waits(self) -> list[int]:
+        """All of its histograms as one."""
+        return [sum(column) for column in zip_longest(*self.histograms, fillvalue=0)]
 
     def mean(self, area: float) -> float:
         """Return a mean level."""
@@ -130,9 +135,10 @@ class _Filling:
     """The buckets of a window while they are filled."""
 
     def __init__(self, window: Window) -> None:
-        self._window = window
+        self._start_us, self._end_us, self._width_us = window
         self._step_us = RESOLUTIONS[window.resolution].step_us
         self._buckets: dict[int, Bucket] = {}
+        self._newest = Bucket(-1)  # most points lie in the bucket of the one before
 
     def in_order(self) -> list[Bucket]:
         """Return them; a size that is not known is the next one that is."""
@@ -145,15 +151,15 @@ class _Filling:
         return found
 
     def _at(self, at_us: int) -> Bucket:
-        start_us = at_us - (at_us - self._window.start_us) % self._window.width_us
-        bucket = self._buckets.get(start_us)
-        if bucket is None:
-            bucket = self._buckets[start_us] = Bucket(start_us)
+        bucket = self._newest
+        if not 0 <= at_us - bucket.start_us < self._width_us or bucket.start_us < 0:
+            start_us = at_us - (at_us - self._start_us) % self._width_us
+            self._newest = bucket = self._buckets.setdefault(start_us, Bucket(start_us))
         return bucket
 
     def take(self, point: Point, from_us: int, to_us: int) -> None:
         """Take the levels of a point for a time within its step."""
-        if not self._window.start_us <= from_us < self._window.end_us:
+        if not self._start_us <= from_us < self._end_us:
             return
         bucket, passed_us = self._at(from_us), to_us - from_us
         share = passed_us / max(point.seen_ms, 1)
@@ -170,21 +176,21 @@ class _Filling:
 
     def count(self, point: Point, start_us: int) -> None:
         """Take what was counted in a step."""
-        if self._window.start_us <= start_us < self._window.end_us:
+        if self._start_us <= start_us < self._end_us:
             bucket = self._at(start_us)
             bucket.grants += point.grants
             bucket.left += point.left
             bucket.denied += point.denied
             bucket.waited_ms += point.waited_ms
             if point.waits:
-                bucket.waits = added(bucket.waits, point.waits)
+                bucket.histograms.append(point.waits)
 
     def stay(self, last: Point | None, from_us: int, to_us: int) -> None:
         """Let the levels after a point stay for a time; None: there is nothing."""
-        from_us, to_us = max(from_us, self._window.start_us), min(to_us, self._window.end_us)
+        from_us, to_us = max(from_us, self._start_us), min(to_us, self._end_us)
         while from_us < to_us:
             bucket = self._at(from_us)
-            until_us = min(bucket.start_us + self._window.width_us, to_us)
+            until_us = min(bucket.start_us + self._width_us, to_us)
             passed_us = until_us - from_us
             bucket.seen_us += passed_us
             if last is not None:

@@ -10,12 +10,19 @@ from litestar.types import ASGIApp
 from ebbgate.core import views
 from ebbgate.core.limits import is_uuid
 from ebbgate.core.managing import not_found
-from ebbgate.core.model import SECOND
+from ebbgate.core.model import SECOND, Limit
 from ebbgate.errors import InvalidRequest
 from ebbgate.server.decider import Decider
 from ebbgate.server.history.history import History
-from ebbgate.server.history.series import Bucket, quantile, window_of
-from ebbgate.server.rest.answers import HistoryInfo, HistoryPoint, RecentInfo, RecentPage, json_answer
+from ebbgate.server.history.series import Bucket, Window, quantile, window_of
+from ebbgate.server.rest.answers import (
+    Answer,
+    HistoryInfo,
+    HistoryPoint,
+    RecentInfo,
+    RecentPage,
+    json_answer,
+)
 from ebbgate.server.rest.describing import Asked
 from ebbgate.server.rest.problems import refusal
 from ebbgate.server.rest.requests import parameters
@@ -25,6 +32,10 @@ from ebbgate.wire.showing import instant
 WINDOW_SECONDS: Final = 3_600.0
 WINDOW_MIN_SECONDS: Final = 60.0
 WINDOW_MAX_SECONDS: Final = COARSE.keep_us / SECOND
+SAME_US: Final = SECOND
+"""For so long the same question gets the same answer: many may look at one limit."""
+
+ANSWERS_MAX: Final = 64
 RECENT_SECONDS: Final = 900
 RECENT_POINTS: Final = 30
 RECENT_MAX: Final = 100
@@ -40,6 +51,7 @@ class HistoryRoutes:
         """Have it answered by one server's history."""
         self._decider = decider
         self._history = history
+        self._answers: dict[tuple[str, str, Window], tuple[int, Answer]] = {}
 
     async def of_limit(self, request: Asked) -> ASGIApp:
         """Return what happened at a limit."""
@@ -53,6 +65,19 @@ class HistoryRoutes:
             return refusal(not_found(self._decider.book, target))
         window = window_of(now_us, until_us, round(seconds * SECOND))
         limit = view.limit
+        key = (limit.id, limit.name, window)
+        made_us, answer = self._answers.get(key, (0, None))
+        if answer is None or not 0 <= now_us - made_us < SAME_US:
+            answer = await self._answer(limit, window)
+            self._keep(key, now_us, answer)
+        return answer
+
+    def _keep(self, key: tuple[str, str, Window], now_us: int, answer: Answer) -> None:
+        if len(self._answers) >= ANSWERS_MAX:
+            self._answers.clear()
+        self._answers[key] = (now_us, answer)
+
+    async def _answer(self, limit: Limit, window: Window) -> Answer:
         buckets = (await self._history.read([(limit.id, limit.created_us)], window))[limit.id]
         return json_answer(
             200,

@@ -3,7 +3,7 @@ import uPlot from 'uplot';
 import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
 import { html } from './html.js';
 
-const HEIGHT = 190;
+const HEIGHT = 176;
 const COUNTS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];
 const SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200];
 const dark = window.matchMedia('(prefers-color-scheme: dark)');
@@ -67,7 +67,7 @@ function options({ series, unit, most, span, zoom, point, axisValues }, width) {
   const font = '12px system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
   const axis = { stroke: colour.soft, font, grid: { stroke: colour.line, width: 1 }, ticks: { stroke: colour.line, width: 1, size: 4 } };
   return {
-    width, height: HEIGHT, padding: [8, 10, 0, 0],
+    width, height: HEIGHT, padding: [8, 20, 0, 0],
     legend: { show: false },
     cursor: {
       sync: { key: 'history', setSeries: false }, y: false, drag: { x: true, y: false, setScale: false },
@@ -75,7 +75,7 @@ function options({ series, unit, most, span, zoom, point, axisValues }, width) {
     },
     scales: { x: { time: true, range: () => span() }, y: { range: (plot, low, high) => [0, top(Math.max(high ?? 0, most()), unit !== 'seconds')] } },
     axes: [
-      { ...axis, space: 76, values: times },
+      { ...axis, size: 26, space: 76, values: times },
       { ...axis, size: 54, space: 32, values: axisValues, incrs: { seconds: SECONDS, count: COUNTS }[unit] },
     ],
     series: [{}, ...lines(series, colour)],

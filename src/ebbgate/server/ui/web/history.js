@@ -5,7 +5,7 @@ import { duration, number, perSecond, plural } from './format.js';
 import { html } from './html.js';
 import { Trouble } from './parts.js';
 import { route, setQuery } from './route.js';
-import { serverNow } from './state.js';
+import { clock } from './state.js';
 
 const RANGES = [
   ['15m', '15 min', 900], ['1h', '1 h', 3600], ['6h', '6 h', 21_600], ['24h', '24 h', 86_400], ['7d', '7 d', 604_800], ['30d', '30 d', 2_592_000],
@@ -19,7 +19,7 @@ const NO_PAST = 30 * 86_400;
 const fine = new Intl.NumberFormat('en', { maximumFractionDigits: 2 });
 const level = (value) => (value === null || value === undefined ? '–' : value >= 100 ? number(value) : fine.format(value));
 const wait = (value) => (value === null || value === undefined ? '–' : value === 0 ? 'none' : duration(value));
-const short = (value) => (value < 1 ? `${+(value * 1000).toPrecision(2)} ms` : value < 120 ? `${+value.toPrecision(3)} s` : value < 7200 ? `${+(value / 60).toPrecision(3)} min` : `${+(value / 3600).toPrecision(3)} h`);
+const short = (value) => (value === 0 ? '0' : value < 1 ? `${+(value * 1000).toPrecision(2)} ms` : value < 120 ? `${+value.toPrecision(3)} s` : value < 7200 ? `${+(value / 60).toPrecision(3)} min` : `${+(value / 3600).toPrecision(3)} h`);
 const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 
 const clockOf = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
@@ -75,10 +75,10 @@ function charts(info, shown) {
     },
     { id: 'grants', title: 'Grants per second', unit: 'rate', series: [{ key: 'grants', name: 'grants/s', tone: 'good', fill: 0.2, level: perSecond }] },
     {
-      id: 'waits', title: 'Wait of those who got in', unit: 'seconds',
+      id: 'waits', title: 'Wait of those who got in, at most', unit: 'seconds',
       series: [
-        { key: 'p99', name: '99 of 100 up to', tone: 'bad', dash: [2, 3], level: wait }, { key: 'p90', name: '9 of 10 up to', tone: 'spent', dash: [7, 3], level: wait },
-        { key: 'p50', name: 'half up to', tone: 'held', level: wait },
+        { key: 'p99', name: '99 of 100', tone: 'bad', dash: [2, 3], level: wait }, { key: 'p90', name: '9 of 10', tone: 'spent', dash: [7, 3], level: wait },
+        { key: 'p50', name: 'half', tone: 'held', level: wait },
       ],
     },
   ];
@@ -102,7 +102,7 @@ function Panel({ Chart, chart, shown, at, setAt, zoom }) {
   return html`<figure class="chart">
     <figcaption><h3>${title}</h3>
       <span class="read">${series.map(
-        ({ key, name, tone, dash, level: say }) => html`<span class="${tone}"><i class=${dash ? 'dashed' : ''}></i>${name} <b>${say(shown[key][index])}</b></span>`,
+        ({ key, name, tone, dash, width, level: say }) => html`<span class="${tone}"><i class=${dash ? 'dashed' : width < 1 ? 'thin' : ''}></i>${name} <b>${say(shown[key][index])}</b></span>`,
       )}</span>
     </figcaption>
     <${Chart} label=${summaryOf(chart, shown)} series=${drawn.map(({ tone, dash, fill, width, steps }) => ({ tone, dash, fill, width, steps }))}
@@ -126,7 +126,7 @@ function Table({ shown, spends }) {
       <th class="number" scope="col">Half waited</th><th class="number" scope="col">9 of 10</th><th class="number" scope="col">99 of 100</th>
       <th class="number" scope="col">Left the queue</th><th class="number" scope="col">Denied</th></tr></thead>
     <tbody>${rows.map((point) => html`<tr key=${point.at}>
-      <td data-title="Time">${when(Date.parse(point.at), shown.step, long)}</td>
+      <td class="wide">${when(Date.parse(point.at), shown.step, long)}</td>
       <td class="number" data-title="Size">${number(point.slots)}</td>
       <td class="number" data-title="Held">${level(point.held_slots_mean)}</td><td class="number" data-title="most held">${number(point.held_slots_max)}</td>
       ${spends && html`<td class="number" data-title="Spent">${level(point.spent_slots_mean)}</td>`}
@@ -154,7 +154,7 @@ function useHistory(id, seconds, part) {
         if (over) return;
         if (found) {
           setState({ found: columns(found), problem: null, key });
-          pause = Math.min(LIVE_MAX_MS, Math.max(LIVE_MIN_MS, found.step_seconds * 500));
+          pause = Math.min(LIVE_MAX_MS, Math.max(LIVE_MIN_MS, found.step_seconds * 250));
         }
       } catch (problem) {
         if (!(problem instanceof Problem)) throw problem;
@@ -185,7 +185,7 @@ function useCharts() {
 }
 
 function Move({ part, seconds, setPart }) {
-  const now = serverNow() / 1000;
+  const now = clock.peek() / 1000;
   const [from, to] = part ?? [now - seconds, now];
   const length = to - from;
   const middle = (from + to) / 2;
@@ -237,7 +237,7 @@ export function History({ info }) {
     ${!shown && !problem && html`<div class="loading" role="status"><span class="unseen">Loading history</span><div class="ghost tall"></div></div>`}
     ${nothing && html`<p class="none">${part || seconds > NO_PAST ? 'Nothing was recorded in this time: no server ran, or it is more than 30 days ago.' : 'Nothing recorded yet: what happens from now on is seen here within seconds.'}</p>`}
     ${shown && !nothing && html`<p class="soft small time">${when(shown.x[index] * 1000, shown.step, true)}
-      <span class="hint">${part ? ` · ${plural(shown.points.length, 'step')} of ${duration(shown.step)}` : ' · live'} · drag across a chart to zoom</span></p>
+      <span class="hint">${part ? ` · ${plural(shown.points.length, 'step')} of ${duration(shown.step)}` : ' · live'}${isTable ? '' : ' · drag across a chart to zoom'}</span></p>
       ${isTable ? html`<${Table} shown=${shown} spends=${info.slot_decay_per_second > 0} />`
         : html`<div class="charts">${charts(info, shown).map((chart) => (Chart
           ? html`<${Panel} key=${`${chart.id} ${chart.series.map((one) => one.key + one.hidden)}`} Chart=${Chart} chart=${chart} shown=${shown} at=${at === null ? null : index} setAt=${setAt} zoom=${zoom} />`
