@@ -1,6 +1,7 @@
 """Everything that one server is made of, put together."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,7 @@ from ebbgate.server.decider import Decider
 from ebbgate.server.embedded_decider import EmbeddedDecider
 from ebbgate.server.front import App
 from ebbgate.server.hearing import Hearing
+from ebbgate.server.history.history import History
 from ebbgate.server.others import OtherServers
 from ebbgate.server.prefect.app import PREFIX, WAIT_SECONDS, PrefectApi
 from ebbgate.server.rest.app import rest_app
@@ -16,7 +18,7 @@ from ebbgate.server.sessions import Sessions
 from ebbgate.server.stream import Receive, Scope, Send, Stream
 from ebbgate.server.tally import Tallies
 from ebbgate.server.ui.app import ui_app
-from ebbgate.stores import is_network_url, open_network_store, open_store, path_of
+from ebbgate.stores import is_network_url, open_history, open_network_store, open_store, path_of
 from ebbgate.stores.sqlite import Durability
 from ebbgate.wire.stream import PATH
 
@@ -62,8 +64,9 @@ class Service:
         self._recovery_seconds = recovery_grace_seconds
         self._missing: asyncio.TimerHandle | None = None
         self._stream = Stream(self.decider, self.sessions)
-        self._rest = rest_app(self.decider, self.hearing)
         self._tallies = Tallies(self.decider)
+        self.history = History(self.decider, self._tallies, partial(open_history, store))
+        self._rest = rest_app(self.decider, self.hearing, self.history)
         self._metrics: App | None = None
         self._prefect = PrefectApi(self.decider, wait_seconds=prefect_wait_seconds)
 
@@ -74,6 +77,7 @@ class Service:
             StoreUnavailable: the store cannot be read.
         """
         await self.decider.start()
+        self.history.start()
         if self.others is not None:
             self.others.start()
             return
@@ -93,6 +97,7 @@ class Service:
         self.sessions.close()
         if self.others is not None:
             self.others.close()
+        await self.history.finish()
         await self.decider.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Command, Outcome, Told
+from ebbgate.core.commands import Command, Outcome, Refused, Told
 from ebbgate.core.model import Stored
 from ebbgate.errors import EbbgateError
 
@@ -18,6 +18,33 @@ Job = tuple[Sequence[Command], Answered]
 
 Watcher = Callable[[Sequence[Stored] | None, int], None]
 """Called with what was committed, by whomever, and the instant of the last of it; None: everything may be different."""
+
+
+class Clocked(Protocol):
+    """Whoever knows the time."""
+
+    def clock(self) -> int:
+        """Return the store's own time: microseconds since 1970."""
+
+
+class Watched(Protocol):
+    """Whoever decides, for those who only look on."""
+
+    @property
+    def book(self) -> Book:
+        """What is."""
+
+    @property
+    def store(self) -> Clocked:
+        """Where it is kept."""
+
+    @property
+    def watchers(self) -> list[Watcher]:
+        """Who hears of what was committed."""
+
+    @property
+    def refused(self) -> list[Callable[[Refused], None]]:
+        """Who hears of each refusal."""
 
 
 class Audience(Protocol):

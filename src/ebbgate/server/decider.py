@@ -58,7 +58,7 @@ class Decider(ABC):
         self.address = ""  # of this server, where other processes find it in records
         self.audiences: list[Audience] = []
         self.watchers: list[Watcher] = []
-        self.refused: list[Callable[[str], None]] = []  # called with the code of each refusal
+        self.refused: list[Callable[[Refused], None]] = []  # called with each refusal
         self.doers = Doers()
         self.engine = Engine(self.book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
         self.turn = 0  # rises with every decision
@@ -256,7 +256,7 @@ class Decider(ABC):
         for outcome in batch.outcomes:
             if type(outcome) is Refused:
                 for refused in self.refused:
-                    refused(outcome.code)
+                    refused(outcome)
 
     def _fail(self, jobs: list[Job], error: EbbgateError) -> None:
         now_us = self.store.clock()

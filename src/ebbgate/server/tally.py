@@ -5,13 +5,19 @@ A limit that is deleted takes its numbers with it.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from ebbgate.core.commands import Refused
+from ebbgate.core.live import Live
 from ebbgate.core.model import SECOND, Lease, Stored
-from ebbgate.server.decider import Decider
+from ebbgate.errors import NoSlotFree
+from ebbgate.server.audience import Watched
 
-WAIT_BUCKETS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0)
+WAIT_BUCKETS: Final = (
+    0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0,
+    3_600.0, 7_200.0,
+)  # fmt: skip
 HOLD_BUCKETS: Final = (0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0)
 
 _WAIT_BOUNDS_US: Final = tuple(round(bound * SECOND) for bound in WAIT_BUCKETS)
@@ -21,12 +27,14 @@ _HOLD_BOUNDS_US: Final = tuple(round(bound * SECOND) for bound in HOLD_BUCKETS)
 class Tally:
     """What has happened at one limit, or at several together."""
 
-    __slots__ = ("ends", "grants", "held_us", "holds", "waited_us", "waits")
+    __slots__ = ("denied", "ends", "grants", "held_us", "holds", "left", "waited_us", "waits")
 
     def __init__(self) -> None:
         """Nothing has."""
         self.grants: dict[str, int] = {}  # by kind of lease
         self.ends: dict[str, int] = {}  # by why
+        self.left = 0  # of those ends: out of the queue, without having got in
+        self.denied = 0  # acquisitions that did not want to wait, and found it full
         self.waits = [0] * (
             len(WAIT_BUCKETS) + 1
         )  # how many took no longer than this bucket's bound, and the rest
@@ -47,7 +55,9 @@ class Tally:
     def ended(self, lease: Lease) -> None:
         """Count a lease that is over."""
         self.ends[lease.why] = self.ends.get(lease.why, 0) + 1
-        if lease.at_us >= 0:
+        if lease.at_us < 0:
+            self.left += lease.why != "refused"
+        else:
             held_us = lease.ended_us - lease.at_us
             self.holds[bisect_left(_HOLD_BOUNDS_US, held_us)] += 1
             self.held_us += held_us
@@ -57,6 +67,8 @@ class Tally:
         for mine, its in ((self.grants, other.grants), (self.ends, other.ends)):
             for key, number in its.items():
                 mine[key] = mine.get(key, 0) + number
+        self.left += other.left
+        self.denied += other.denied
         self.waits = [a + b for a, b in zip(self.waits, other.waits, strict=True)]
         self.holds = [a + b for a, b in zip(self.holds, other.holds, strict=True)]
         self.waited_us += other.waited_us
@@ -66,9 +78,10 @@ class Tally:
 class Tallies:
     """Those of all limits of one server, from its start on."""
 
-    def __init__(self, decider: Decider) -> None:
+    def __init__(self, decider: Watched) -> None:
         """Count from now on what `decider` commits."""
         self.refusals: dict[str, int] = {}  # by the code of the error
+        self.denied: list[Callable[[Live], None]] = []  # called with each limit at which somebody was denied
         self._book = decider.book
         self._by_limit: dict[str, Tally] = {}
         self._seen_us = 0
@@ -82,8 +95,16 @@ class Tallies:
         """Return the tally of a limit, None if nothing has happened at it."""
         return self._by_limit.get(limit_id)
 
-    def _refused(self, code: str) -> None:
-        self.refusals[code] = self.refusals.get(code, 0) + 1
+    def _refused(self, refused: Refused) -> None:
+        self.refusals[refused.code] = self.refusals.get(refused.code, 0) + 1
+        if refused.code == NoSlotFree.code:
+            names = refused.details.get("names", ())
+            for name in names if isinstance(names, Sequence) else ():
+                live = self._book.names.get(name)
+                if live is not None:
+                    self._tally(live.limit.id).denied += 1
+                    for denied in self.denied:
+                        denied(live)
 
     def _watch(self, stored: Sequence[Stored] | None, now_us: int) -> None:
         """Count what was committed; see `Watcher`."""
@@ -106,12 +127,16 @@ class Tallies:
 
     def _count(self, lease: Lease, *, granted: bool, ended: bool) -> None:
         for limit_id, _ in lease.slots:
-            tally = self._by_limit.get(limit_id)
-            if tally is None:
-                if limit_id not in self._book.lives:
-                    continue  # deleted meanwhile
-                tally = self._by_limit[limit_id] = Tally()
+            if limit_id not in self._book.lives:
+                continue  # deleted meanwhile
+            tally = self._tally(limit_id)
             if granted:
                 tally.granted(lease)
             if ended:
                 tally.ended(lease)
+
+    def _tally(self, limit_id: str) -> Tally:
+        tally = self._by_limit.get(limit_id)
+        if tally is None:
+            tally = self._by_limit[limit_id] = Tally()
+        return tally

@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from ebbgate.errors import InvalidRequest, StoreUnavailable
 from ebbgate.stores.base import EmbeddedStore, NetworkStore
+from ebbgate.stores.rollups import HistoryStore, MemoryHistory
 
 _EXAMPLES: Final = "memory://, sqlite:///relative.db or sqlite:////absolute/path.db"
 _POSTGRES: Final = frozenset({"postgresql", "postgres"})
@@ -76,6 +77,33 @@ def open_store(url: str, *, durability: Literal["normal", "full"] = "normal") ->
     from ebbgate.stores.sqlite import SqliteStore
 
     return SqliteStore(path, durability=durability)
+
+
+def open_history(url: str, *, upgrade: bool = True) -> HistoryStore:
+    """Open the history of the store that `url` names; one behind a network connects when it is first used.
+
+    Args:
+        url: as for `open_store` or `open_network_store`.
+        upgrade: whether an older schema may be brought to the newest.
+
+    Raises:
+        InvalidRequest: `url` names no store.
+        StoreUnavailable: it cannot be opened.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        return MemoryHistory()
+    if scheme in _POSTGRES:
+        from ebbgate.stores import postgres_url, rollups_postgres
+
+        return rollups_postgres.PostgresHistory(postgres_url.place_of(url), upgrade=upgrade)
+    if scheme in _REDIS:
+        from ebbgate.stores import redis_url, rollups_redis
+
+        return rollups_redis.RedisHistory(redis_url.place_of(url))
+    from ebbgate.stores.rollups_sqlite import SqliteHistory
+
+    return SqliteHistory(path_of(url))
 
 
 def path_of(url: str) -> Path:

@@ -90,6 +90,55 @@ class Renewals(msgspec.Struct, frozen=True):
     items: list[Renewal]
 
 
+class HistoryPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened at a limit from `at` on, for the length of one step. Where nobody looked there is no point."""
+
+    at: datetime
+    seen_seconds: float  # of the step in which a server ran; means and rates are over these
+    slots: int  # the size of the limit at the end
+    held_slots_mean: float
+    held_slots_max: int
+    spent_slots_mean: float
+    spent_slots_max: float
+    waiting_mean: float  # leases in the queue
+    waiting_max: int
+    grants: int  # acquisitions that got in
+    grants_per_second: float
+    left: int  # leases that left the queue without having got in
+    denied: int  # acquisitions that did not want to wait, and found no slot free
+    wait_mean_seconds: float | None  # of those who got in; None: nobody did
+    wait_p50_seconds: float | None  # so long or shorter waited half of them, as far as the buckets tell
+    wait_p90_seconds: float | None
+    wait_p99_seconds: float | None
+
+
+class HistoryInfo(msgspec.Struct, frozen=True):
+    """The history of one limit within a window, oldest first."""
+
+    id: str
+    name: str
+    start: datetime
+    end: datetime
+    step_seconds: float
+    points: list[HistoryPoint]
+
+
+class RecentInfo(msgspec.Struct, frozen=True):
+    """What happened at a limit just now, one value a step; null: nobody looked."""
+
+    id: str
+    in_use_mean: list[float | None]  # slots: held and spent
+    waiting_max: list[int | None]  # leases
+
+
+class RecentPage(msgspec.Struct, frozen=True):
+    """The same for several limits; those that do not exist are left out."""
+
+    start: datetime
+    step_seconds: float
+    items: list[RecentInfo]
+
+
 class Status(msgspec.Struct, frozen=True):
     """How a server is."""
 

@@ -13,12 +13,14 @@ from litestar.types import ASGIApp
 
 from ebbgate.server.decider import Decider
 from ebbgate.server.hearing import Hearing
-from ebbgate.server.rest import operations
+from ebbgate.server.history.history import History
+from ebbgate.server.rest import operations, operations_history
 from ebbgate.server.rest.answers import Answer, json_answer
 from ebbgate.server.rest.describing import Asked, options_route, route
 from ebbgate.server.rest.direct import LEASES, RENEW, SPENDS, Direct
 from ebbgate.server.rest.events import EventRoutes
 from ebbgate.server.rest.health import HealthRoutes
+from ebbgate.server.rest.history import HistoryRoutes
 from ebbgate.server.rest.leases import LeaseRoutes
 from ebbgate.server.rest.limits import LimitRoutes
 from ebbgate.server.rest.openapi import document
@@ -29,12 +31,13 @@ LIMIT: Final = "/v1/limits/{name_or_id:str}"
 LEASE: Final = "/v1/leases/{id:str}"
 
 
-def rest_app(decider: Decider, hearing: Hearing) -> ASGIApp:
+def rest_app(decider: Decider, hearing: Hearing, history: History) -> ASGIApp:
     """Return the application that serves every route but the stream.
 
     Args:
         decider: decides.
         hearing: knows who waits with a request open, and whether the server stops.
+        history: knows what has been.
     """
     app: Litestar
     described: list[Answer] = []
@@ -47,7 +50,12 @@ def rest_app(decider: Decider, hearing: Hearing) -> ASGIApp:
         return described[0]
 
     leases = LeaseRoutes(decider, hearing)
-    routes = [*_routes(decider, hearing, leases), route("GET", "/openapi.json", openapi, operations.OPENAPI)]
+    past = HistoryRoutes(decider, history)
+    routes = [
+        *_routes(decider, hearing, leases),
+        *_past_routes(past),
+        route("GET", "/openapi.json", openapi, operations.OPENAPI),
+    ]
     by_path: dict[str, list[HTTPRouteHandler]] = {}
     for handler in routes:
         by_path.setdefault(min(handler.paths), []).append(handler)
@@ -62,6 +70,13 @@ def rest_app(decider: Decider, hearing: Hearing) -> ASGIApp:
         },
     )
     return Direct(app, leases)
+
+
+def _past_routes(past: HistoryRoutes) -> list[HTTPRouteHandler]:
+    return [
+        route("GET", f"{LIMIT}/history", past.of_limit, operations_history.READ_HISTORY),
+        route("GET", "/v1/history", past.recent, operations_history.READ_RECENT),
+    ]
 
 
 def _routes(decider: Decider, hearing: Hearing, leases: LeaseRoutes) -> list[HTTPRouteHandler]:

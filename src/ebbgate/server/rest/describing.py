@@ -28,6 +28,7 @@ class Parameter(msgspec.Struct, frozen=True):
     schema: Mapping[str, object]
     description: str
     example: object = None
+    required: bool = False  # parts of the path always are
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -132,7 +132,7 @@ def _operation(operation: Operation, schemas: Mapping[str, Json]) -> Json:
             {
                 "name": parameter.name,
                 "in": parameter.where,
-                "required": parameter.where == "path",
+                "required": parameter.required or parameter.where == "path",
                 "description": parameter.description,
                 "schema": parameter.schema,
                 **({"example": parameter.example} if parameter.example is not None else {}),

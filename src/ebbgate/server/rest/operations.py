@@ -21,11 +21,11 @@ from ebbgate.wire.questions import PAGE_MAX, STATES
 from ebbgate.wire.shapes import LimitInfo
 
 _ID: Final = "5ff5ac83-5f33-4b1f-9fb1-cc9e6ba45f30"
-_LIMIT_ID: Final = "0b6a1f1e-4a52-4b0e-9d5c-55b4f4d3c1b7"
+LIMIT_ID: Final = "0b6a1f1e-4a52-4b0e-9d5c-55b4f4d3c1b7"
 _AT: Final = "2026-01-01T12:00:00Z"
 
 _LIMIT: Final[dict[str, Any]] = {
-    "id": _LIMIT_ID, "name": "database", "limit": 5, "slot_decay_per_second": 0.0, "active": True,
+    "id": LIMIT_ID, "name": "database", "limit": 5, "slot_decay_per_second": 0.0, "active": True,
     "description": "", "active_slots": 1, "held_slots": 1, "spent_slots": 0.0, "waiting": 0,
     "created": _AT, "updated": _AT,
 }  # fmt: skip
@@ -52,7 +52,7 @@ _SIZE: Final = Parameter(
     "How many entries at most.",
 )
 _CURSOR: Final = Parameter("cursor", "query", {"type": "string"}, "The `next_cursor` of the page before.")
-_NAME_OR_ID: Final = Parameter(
+NAME_OR_ID: Final = Parameter(
     "name_or_id",
     "path",
     {"anyOf": [NAME_SCHEMA, ID_SCHEMA]},
@@ -109,7 +109,7 @@ CREATE_LIMIT: Final = Operation(
 READ_LIMIT: Final = Operation(
     id="readLimit",
     summary="Read a limit, and what is going on at it",
-    parameters=(_NAME_OR_ID,),
+    parameters=(NAME_OR_ID,),
     replies={200: _ONE_LIMIT},
     problems=(404, 422, 503),
 )
@@ -117,7 +117,7 @@ REPLACE_LIMIT: Final = Operation(
     id="replaceLimit",
     summary="Create a limit of this name, or make the existing one like this",
     description="Holders, waiters and what is spent stay. An id must be that of a limit that exists.",
-    parameters=(_NAME_OR_ID, _REPEATED),
+    parameters=(NAME_OR_ID, _REPEATED),
     body=ReplaceBody,
     body_example={"limit": 5},
     replies={200: _ONE_LIMIT, 201: _NEW_LIMIT},
@@ -127,7 +127,7 @@ CHANGE_LIMIT: Final = Operation(
     id="changeLimit",
     summary="Change what is given of a limit",
     description="Holders, waiters and what is spent stay.",
-    parameters=(_NAME_OR_ID, _REPEATED),
+    parameters=(NAME_OR_ID, _REPEATED),
     body=ChangeBody,
     body_example={"limit": 10},
     media_types=("application/json", "application/merge-patch+json"),
@@ -138,7 +138,7 @@ DELETE_LIMIT: Final = Operation(
     id="deleteLimit",
     summary="Delete a limit",
     description="With force, its waiters go on without it, and its leases forget it.",
-    parameters=(_NAME_OR_ID, _FORCE),
+    parameters=(NAME_OR_ID, _FORCE),
     replies={204: _DONE},
     problems=(404, 409, 422, 503),
 )
@@ -146,7 +146,7 @@ COOL_DOWN: Final = Operation(
     id="coolDownLimit",
     summary="Let nobody in for a while, or with 0 seconds let people in again",
     description="Who holds slots keeps them, who waits its place. A cool-down that lasts longer already stays.",
-    parameters=(_NAME_OR_ID,),
+    parameters=(NAME_OR_ID,),
     body=CoolDownBody,
     body_example={"duration_seconds": 30, "why": "429 from the vendor"},
     replies={200: _ONE_LIMIT},

@@ -349,4 +349,4 @@ def page_size(found: dict[str, str]) -> int:
 
 def microseconds(seconds: float) -> int:
     """Return a duration as the core counts it."""
-    return round(min(seconds, 1e9) * SECOND)
+    return round(max(-1e9, min(seconds, 1e9)) * SECOND)

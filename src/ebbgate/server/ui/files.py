@@ -22,6 +22,7 @@ _TYPES: Final = {
     ".json": b"application/json",
 }
 _WORKER: Final = "shared.js"
+_LATER: Final = frozenset({_WORKER, "charts.js", "vendor/uPlot.js"})  # fetched by who needs them
 _COMPRESSED_FROM_BYTES: Final = 500
 _FOR_EVER: Final = b"public, max-age=31536000, immutable"
 _ASK_FIRST: Final = b"no-cache"
@@ -81,10 +82,13 @@ def _read() -> Site:
         entry["imported_as"]: f"{base}/vendor/{entry['file']}"
         for module in manifest["modules"]
         for entry in module["files"]
+        if "imported_as" in entry
     }
     imports = json.dumps({"imports": names}, sort_keys=True)
     preloads = "".join(
-        f'<link rel="modulepreload" href="{base}/{name}">' for name in sources if name.endswith(".js") and name != _WORKER
+        f'<link rel="modulepreload" href="{base}/{name}">'
+        for name in sources
+        if name.endswith(".js") and name not in _LATER
     )
     shown = page.decode().replace("{{base}}", base)
     shown = shown.replace("{{imports}}", imports).replace("{{preloads}}", preloads)

@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { CoolDown, Delete, Edit, EndCoolDown, Resize, Revoke, Toggle } from './dialogs.js';
 import { duration, fullTime, number, perSecond, plural, rate, span, wait } from './format.js';
+import { History } from './history.js';
 import { html } from './html.js';
 import { Holders, PAGE, Queue, SHOWN_MAX } from './leases.js';
 import { useSight } from './live.js';
@@ -91,6 +92,7 @@ export function LimitPage({ name }) {
       <${Holders} info=${info} leases=${leases} revoke=${(lease) => setOpen({ kind: 'Revoke', lease })} />
       <${Queue} info=${info} leases=${leases} revoke=${(lease) => setOpen({ kind: 'Revoke', lease })} />
     </div>
+    <${History} info=${info} />
     <section class="panel"><h2>Use it</h2><${Code} samples=${samples(info.name, info.limit, rate(info.slot_decay_per_second))} /></section>
     <p><a href=${activityLink(info.name)}>What happened at ${info.name}</a></p>
     <p class="soft small">Created ${fullTime(info.created)}, changed ${fullTime(info.updated)}. Id <code>${info.id}</code></p>

@@ -5,6 +5,7 @@ import { html } from './html.js';
 import { useSight } from './live.js';
 import { Badges, Bar, Code, Empty, free } from './parts.js';
 import { go, limitLink, route, setQuery } from './route.js';
+import { Spark } from './spark.js';
 import { clock, secondsSince, totals } from './state.js';
 
 const SPARE_ROWS = 8;
@@ -101,6 +102,7 @@ function Row({ info, index, top, height }) {
       <a href=${limitLink(info.name)} data-index=${index} title=${info.description || info.name}>${info.name}</a><${Badges} info=${info} />${info.description && html`<span class="about soft small">${info.description}</span>`}
     </div>
     <div class="occupancy" role="cell"><${Bar} info=${info} /></div>
+    <div class="past" role="cell"><${Spark} info=${info} /></div>
     <div class="used number" role="cell"><b>${number(info.active_slots)}</b><span class="soft"> of ${number(info.limit)}</span></div>
     <div class="free number" role="cell">${info.active ? number(free(info)) : '–'}<span class="unit"> free</span></div>
     <div class="waiting number" role="cell">${info.waiting ? number(info.waiting) : html`<span class="soft">0</span>`}<span class="unit"> waiting</span></div>
@@ -110,7 +112,7 @@ function Row({ info, index, top, height }) {
 }
 
 const COLUMNS = [
-  ['name', 'Limit', 'name'], ['occupancy', 'Held, spent, free', 'saturation'], ['used number', 'In use', 'used'], ['free number', 'Free', ''],
+  ['name', 'Limit', 'name'], ['occupancy', 'Held, spent, free', 'saturation'], ['past', 'Last 15 minutes', ''], ['used number', 'In use', 'used'], ['free number', 'Free', ''],
   ['waiting number', 'Waiting', 'waiting'], ['oldest number', 'Longest wait', 'oldest'], ['grants number', 'Grants/s', 'grants'],
 ];
 
