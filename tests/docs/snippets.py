@@ -43,12 +43,34 @@ NOT_RUN = {
     **dict.fromkeys(
         (
             "pip install 'ebbgate[server]'",
+            "pip install 'ebbgate[server,postgres]'",
+            "pip install 'ebbgate[server,redis]'",
             "python3 -m venv /opt/ebbgate && /opt/ebbgate/bin/pip install 'ebbgate[server]'",
             "cp deploy/ebbgate.service /etc/systemd/system/ && systemctl enable --now ebbgate",
             "docker build -f deploy/Dockerfile -t ebbgate .",
             "docker compose -f deploy/compose.yaml up -d",
         ),
         "it changes the machine: tests/server/test_deploy.py looks at the files",
+    ),
+    **dict.fromkeys(
+        (
+            "docker compose -f deploy/compose-several.yaml up -d",
+            "docker build -f deploy/Dockerfile -t registry.example.com/ebbgate:0.1 .",
+            "docker push registry.example.com/ebbgate:0.1",
+            "kubectl create namespace ebbgate",
+            "kubectl -n ebbgate create secret generic ebbgate --from-file=api-keys --from-file=store",
+            "kubectl -n ebbgate create secret tls ebbgate-tls --cert=tls.pem --key=tls.key",
+            "kubectl apply -k deploy/kubernetes",
+            "kubectl -n ebbgate rollout status deployment/ebbgate",
+        ),
+        "it needs an engine or a cluster: tests/server/test_deploy_several.py looks at the files",
+    ),
+    **dict.fromkeys(
+        (
+            "createuser --pwprompt ebbgate",
+            "createdb --owner ebbgate --encoding UTF8 --template template0 ebbgate",
+        ),
+        "they ask the database server of a machine; the tests of this page have one of their own",
     ),
     "curl -N http://127.0.0.1:4220/v1/events": "it never ends: tests/server/rest/test_events.py watches",
     **dict.fromkeys(
@@ -84,6 +106,14 @@ SERVED = {"docs/reference/rest.md", "docs/how-to/monitor.md"}
 SERVING = {"docs/tutorial.md", "docs/how-to/move-to-a-server.md"}
 SERVE = "ebbgate serve"
 ADDRESS = "127.0.0.1:4220"
+
+# Pages whose servers share a store. A real database stands for it, and a real server for each command that starts one.
+SHARING = {
+    "docs/how-to/several-servers.md": "postgresql://ebbgate@db.example.com/ebbgate",
+    "docs/how-to/namespaces.md": "postgresql://ebbgate@db.example.com/ebbgate",
+    "docs/how-to/fast-store.md": "redis://valkey.example.com:6379/0",
+}
+_SERVE_SHARING = re.compile(r"ebbgate serve --store (?P<store>\w+://\S+) --port (?P<port>\d+)")
 
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\S*)(?: title=\"(?P<title>[^\"]+)\")?[^\n]*\n"
@@ -145,6 +175,9 @@ class Page:
         self.serve: Callable[[], str] | None = (
             None  # starts one and returns its address, where a page shows how
         )
+        # starts one on a shared store, and returns its address
+        self.serve_sharing: Callable[[str], str] | None = None
+        self.servers: dict[str, str] = {}  # of those: address on the page -> address here
         places = {
             "HOME": str(folder),
             "XDG_DATA_HOME": str(folder),
@@ -188,7 +221,13 @@ class Page:
             if command.text == SERVE and self.serve is not None:
                 self.address = self.serve()
                 continue
+            shared = _SERVE_SHARING.fullmatch(command.text)
+            if shared is not None and self.serve_sharing is not None:
+                self.servers[f"127.0.0.1:{shared['port']}"] = self.serve_sharing(shared["store"])
+                continue
             text = command.text.replace(ADDRESS, self.address)
+            for shown_there, here in self.servers.items():
+                text = text.replace(shown_there, here)
             code, output = self._said(["bash", "-c", f"(exit {before})\n{text}"])
             following = shown[number].text if number < len(shown) else ""
             assert code == 0 or following == "echo $?", (

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tests.docs.snippets import (
     PAGES,
     SERVED,
     SERVING,
+    SHARING,
     Block,
     Page,
     blocks,
@@ -32,9 +33,22 @@ def page() -> Iterator[Page]:
         yield Page(Path(folder))
 
 
+def sharing(folder: Path, stack: ExitStack, shown: str, store: str) -> Callable[[str], str]:
+    """Return what starts a server on a store that a page shows: in a namespace of the real one beside `store`."""
+
+    def serve(url: str) -> str:
+        there, _, namespace = url.partition("?namespace=")
+        assert there == shown
+        real = store + (f".{namespace}" if namespace else "")
+        return stack.enter_context(started(folder, "--store", real)).url.removeprefix("http://")
+
+    assert "namespace=" in store.rpartition("&")[2] or "namespace=" in store.rpartition("?")[2]
+    return serve
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHOWING)
-def test_what_a_page_shows_works(name: str, page: Page) -> None:
+def test_what_a_page_shows_works(name: str, page: Page, request: pytest.FixtureRequest) -> None:
     with ExitStack() as stack:
         if name in SERVED:
             if shutil.which("curl") is None:
@@ -50,6 +64,10 @@ def test_what_a_page_shows_works(name: str, page: Page) -> None:
                 return stack.enter_context(started(page.folder, "--store", store)).url.removeprefix("http://")
 
             page.serve = serve
+        if name in SHARING:
+            shown = SHARING[name]
+            store = request.getfixturevalue("new_postgres" if "postgresql" in shown else "new_valkey")()
+            page.serve_sharing = sharing(page.folder, stack, shown, store)
         for block in blocks(name):
             page.run(block)
 
