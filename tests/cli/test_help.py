@@ -21,6 +21,7 @@ COMMANDS = [
     "top",
     "serve",
     "demo",
+    "store",
     "doctor",
     "import",
     "completion",
@@ -30,6 +31,7 @@ VERBS = [
     for verb in ("create", "ls", "inspect", "update", "enable", "disable", "cool-down", "delete")
 ]
 VERBS += [f"lease {verb}" for verb in ("ls", "inspect", "revoke")]
+VERBS += ["store check", "store upgrade"]
 
 
 def test_the_page_names_every_command_and_no_other() -> None:
@@ -56,7 +58,7 @@ def test_every_command_explains_itself(cli: Cli, command: str) -> None:
     for shown in (cli(f"{command} --help"), cli(f"{command} -h")):
         assert (shown.code, shown.err) == (0, "")
         assert f"Usage: ebbgate {command}" in shown.out
-        assert ("--output" in shown.out) is (command not in {"limit", "gcl", "lease", "import"})
+        assert ("--output" in shown.out) is (command not in {"limit", "gcl", "lease", "import", "store"})
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *VERBS, "import prefect"])
@@ -70,7 +72,7 @@ def test_every_help_ends_with_examples_that_it_explains(cli: Cli, command: str) 
             example.partition("\n\n")[0].replace("\\\n", " ").partition(">")[0].partition(" -- ")[0]
         )
         path = [
-            word for word in words[: 1 + (words[0] in {"limit", "gcl", "lease", "import"})] if word[0] != "-"
+            word for word in words[: 1 + (words[0] in {"limit", "gcl", "lease", "import", "store"})] if word[0] != "-"
         ]
         explained = cli(" ".join([*path, "--help"])).out
         flags = [word for word in words if word.startswith("-")]

@@ -28,8 +28,9 @@ from ebbgate.server.http import HttpConfig
 from ebbgate.server.logs import JsonFormatter, TerminalFormatter
 from ebbgate.server.notify import Notifier
 from ebbgate.server.options import Options
-from ebbgate.server.serving import running, without_password
+from ebbgate.server.serving import running
 from ebbgate.server.sockets import bind, close_all
+from ebbgate.stores import without_password
 from tests.server.asking import KEY_TEXT, KEYS, Probe, Wire, ask, told
 from tests.server.certificates import make_certificates
 from tests.server.processes import refused, started

@@ -34,6 +34,7 @@ _EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "serve": (
         "serve",
         "serve --store sqlite:////var/lib/ebbgate/ebbgate.db --port 4220",
+        "serve --store postgresql://ebbgate@db.example.com/limits --store-upgrade never",
         (
             "serve --host 0.0.0.0 --allowed-host gate.example.com \\\n"
             "      --api-keys-file keys --tls-cert gate.pem --tls-key gate.key"
@@ -48,6 +49,15 @@ _EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "import prefect --url http://localhost:4200/api",
         "import prefect --url http://localhost:4200/api --dry-run",
     ),
+    "store": (
+        "store check --store postgresql://ebbgate@db.example.com/limits",
+        "store upgrade --store postgresql://ebbgate@db.example.com/limits",
+    ),
+    "store check": (
+        "store check --store postgresql://ebbgate@db.example.com/limits",
+        "store check --store rediss://cache.example.com:6380/0?namespace=team-a -o json",
+    ),
+    "store upgrade": ("store upgrade --store postgresql://ebbgate@db.example.com/limits",),
     "completion": ("completion bash > ~/.local/share/bash-completion/completions/ebbgate",),
     "demo": ("demo", "demo --seconds 30"),
     "doctor": ("doctor", "doctor -o json"),

@@ -21,6 +21,7 @@ Use
 
 Operate
   serve      the same limits for many machines and every language
+  store      check, upgrade: the PostgreSQL or Redis that servers share
   doctor     what it is connected to, and whether all is well
   import     copy limits from elsewhere: import prefect --url URL
   completion print the completion script of a shell

@@ -33,6 +33,11 @@ _LEASE: Final = (
     ("revoke", "Take a lease away; its slots pass on."),
 )
 
+_STORE: Final = (
+    ("check", "Connect to a store as a server would, and tell whether all is well."),
+    ("upgrade", "Bring a store's schema to what this release knows."),
+)
+
 _QUICK_SECONDS: Final = 5.0
 """How long a person waits for a server that was never reached, unless `EBBGATE_CONNECT_TIMEOUT` says it."""
 
@@ -172,6 +177,14 @@ def application() -> "App":
         help_epilogue=examples("import prefect"),
     )
     app.command(imports)
+    store = App(
+        name="store", help="Look at the store of servers, and upgrade it.", help_epilogue=examples("store")
+    )
+    for verb, what in _STORE:
+        store.command(
+            f"ebbgate.cli.store:{verb}", name=verb, help=what, help_epilogue=examples(f"store {verb}")
+        )
+    app.command(store)
     for name in ("demo", "doctor", "completion"):
         app.command(f"ebbgate.cli.{name}:{name}", name=name, help_epilogue=examples(name))
     return app

@@ -22,68 +22,80 @@ def _values(_type: Any, text: str, **_: object) -> list[str]:  # noqa: ANN401 - 
     return [text] if text.strip() else []
 
 
-def _option(variable: str, what: str) -> Parameter:
+def option(variable: str, what: str) -> Parameter:
+    """Return an option that has a variable, too."""
     return Parameter(help=what, env_var=variable, env_var_split=_values)
 
 
 _Store = Annotated[
     str | None,
-    _option("EBBGATE_STORE", "Where limits live, such as sqlite:////path.db; unset: the file of this user."),
+    option(
+        "EBBGATE_STORE",
+        "Where limits live: sqlite:////path.db, or for several servers postgresql://user@host/database or "
+        "redis://host:6379/0, with ?namespace=NAME; unset: the file of this user.",
+    ),
+]
+_Upgrade = Annotated[
+    Literal["auto", "never"],
+    option(
+        "EBBGATE_STORE_UPGRADE",
+        "auto: bring an older schema of a shared store up at the start; never: refuse it, for `ebbgate store upgrade`.",
+    ),
 ]
 _Host = Annotated[
-    str, _option("EBBGATE_HOST", "Address to listen on. Beyond this machine it needs keys and TLS.")
+    str, option("EBBGATE_HOST", "Address to listen on. Beyond this machine it needs keys and TLS.")
 ]
-_Port = Annotated[int, _option("EBBGATE_PORT", "Port to listen on; 0: any that is free."), Whole]
+_Port = Annotated[int, option("EBBGATE_PORT", "Port to listen on; 0: any that is free."), Whole]
 _Durability = Annotated[
     Literal["full", "normal"],
-    _option(
+    option(
         "EBBGATE_DURABILITY",
         "full: what was answered survives a power cut; normal: the crash of the server only.",
     ),
 ]
 _Hosts = Annotated[
     list[str] | None,
-    _option(
+    option(
         "EBBGATE_ALLOWED_HOSTS", "A name that clients use for this server. Repeatable, or comma separated."
     ),
 ]
 _Keys = Annotated[
-    Path | None, _option("EBBGATE_API_KEYS_FILE", "File with API keys, one a line: KEY or NAME=KEY.")
+    Path | None, option("EBBGATE_API_KEYS_FILE", "File with API keys, one a line: KEY or NAME=KEY.")
 ]
 _Cert = Annotated[
-    Path | None, _option("EBBGATE_TLS_CERT", "Certificate, PEM, with those between it and its root.")
+    Path | None, option("EBBGATE_TLS_CERT", "Certificate, PEM, with those between it and its root.")
 ]
-_Key = Annotated[Path | None, _option("EBBGATE_TLS_KEY", "Its key, PEM, without a password.")]
+_Key = Annotated[Path | None, option("EBBGATE_TLS_KEY", "Its key, PEM, without a password.")]
 _Ca = Annotated[
     Path | None,
-    _option("EBBGATE_TLS_CLIENT_CA", "Let only clients in that show a certificate signed by this one."),
+    option("EBBGATE_TLS_CLIENT_CA", "Let only clients in that show a certificate signed by this one."),
 ]
 _Proxies = Annotated[
     list[str] | None,
-    _option(
+    option(
         "EBBGATE_TRUSTED_PROXIES",
         "Address or network of a proxy that does TLS and says who its client is. Repeatable, or comma separated.",
     ),
 ]
 _Away = Annotated[
-    float, _option("EBBGATE_AWAY_GRACE", "Seconds in which a client whose connection broke may come back.")
+    float, option("EBBGATE_AWAY_GRACE", "Seconds in which a client whose connection broke may come back.")
 ]
 _Recovery = Annotated[
-    float, _option("EBBGATE_RECOVERY_GRACE", "Seconds after the start in which nothing expires.")
+    float, option("EBBGATE_RECOVERY_GRACE", "Seconds after the start in which nothing expires.")
 ]
 _Shortest = Annotated[
-    float, _option("EBBGATE_LEASE_DURATION_MIN", "Seconds: the shortest lease that is allowed.")
+    float, option("EBBGATE_LEASE_DURATION_MIN", "Seconds: the shortest lease that is allowed.")
 ]
 _Prefect = Annotated[
     float,
-    _option("EBBGATE_PREFECT_WAIT", "Seconds that a client of Prefect's is held open before it asks again."),
+    option("EBBGATE_PREFECT_WAIT", "Seconds that a client of Prefect's is held open before it asks again."),
 ]
-_Drain = Annotated[float, _option("EBBGATE_DRAIN_SECONDS", "Seconds for requests to finish after SIGTERM.")]
+_Drain = Annotated[float, option("EBBGATE_DRAIN_SECONDS", "Seconds for requests to finish after SIGTERM.")]
 _Connections = Annotated[
-    int, _option("EBBGATE_CONNECTIONS_MAX", "How many streams may be open at once."), Whole
+    int, option("EBBGATE_CONNECTIONS_MAX", "How many streams may be open at once."), Whole
 ]
 _LogLevel = Annotated[
-    Literal["debug", "info", "warning", "error"], _option("EBBGATE_LOG_LEVEL", "What to log.")
+    Literal["debug", "info", "warning", "error"], option("EBBGATE_LOG_LEVEL", "What to log.")
 ]
 
 
@@ -93,6 +105,7 @@ def serve(  # noqa: PLR0913 - one for each option
     host: _Host = "127.0.0.1",
     port: _Port = settings.DEFAULT_PORT,
     durability: _Durability = "full",
+    store_upgrade: _Upgrade = "auto",
     allowed_host: _Hosts = None,
     api_keys_file: _Keys = None,
     tls_cert: _Cert = None,
@@ -122,6 +135,7 @@ def serve(  # noqa: PLR0913 - one for each option
         host=host,
         port=port,
         durability=durability,
+        upgrade=store_upgrade == "auto",
         allowed_hosts=_split(allowed_host),
         tls_cert=tls_cert,
         tls_key=tls_key,

@@ -35,6 +35,7 @@ class Service:
         store: str,
         *,
         durability: Durability = "full",
+        upgrade: bool = True,
         settings: Settings | None = None,
         away_grace_seconds: float = 10.0,
         recovery_grace_seconds: float = 30.0,
@@ -45,6 +46,7 @@ class Service:
         Args:
             store: its URL.
             durability: for SQLite; see `open_store`.
+            upgrade: for a store that servers share; see `open_network_store`.
             settings: of the store.
             away_grace_seconds: for how long a client whose connections broke may come back.
             recovery_grace_seconds: for how long nothing expires after nobody could renew.
@@ -55,7 +57,11 @@ class Service:
             StoreUnavailable: it cannot be opened.
         """
         recovery_grace_us = round(recovery_grace_seconds * SECOND)
-        self.decider = _decider(store, durability, settings, recovery_grace_us)
+        self.decider = (
+            _shared(store, settings, recovery_grace_us, upgrade=upgrade)
+            if is_network_url(store)
+            else _alone(store, settings, recovery_grace_us, durability=durability)
+        )
         self.sessions = Sessions(self.decider, away_grace_us=round(away_grace_seconds * SECOND))
         self.hearing = Hearing(self.decider)
         self.others: OtherServers | None = None
@@ -122,14 +128,18 @@ class Service:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]  # its own, narrower ASGI types
 
 
-def _decider(
-    store: str, durability: Durability, settings: Settings | None, recovery_grace_us: int
-) -> Decider:
-    """Return who decides on the store that a URL names."""
-    if is_network_url(store):
-        from ebbgate.server.network_decider import NetworkDecider
+def _shared(store: str, settings: Settings | None, recovery_grace_us: int, *, upgrade: bool) -> Decider:
+    """Return one of those who decide on a store behind a network."""
+    from ebbgate.server.network_decider import NetworkDecider
 
-        return NetworkDecider(open_network_store(store), settings, recovery_grace_us=recovery_grace_us)
+    opened = open_network_store(store, upgrade=upgrade)
+    return NetworkDecider(opened, settings, recovery_grace_us=recovery_grace_us)
+
+
+def _alone(
+    store: str, settings: Settings | None, recovery_grace_us: int, *, durability: Durability
+) -> Decider:
+    """Return who decides on a store of this machine."""
     path: Path | None = path_of(store) if store.startswith("sqlite:") else None
     opened = open_store(store, durability=durability)
     try:

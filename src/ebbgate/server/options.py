@@ -31,6 +31,7 @@ class Options:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT  # 0: any that is free
     durability: Durability = "full"
+    upgrade: bool = True  # whether an older schema of a shared store is brought up
     allowed_hosts: tuple[str, ...] = ()  # names besides loopback under which clients reach the server
     tls_cert: Path | None = None
     tls_key: Path | None = None

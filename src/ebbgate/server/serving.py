@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import uvicorn
 import uvloop
@@ -38,7 +38,7 @@ from ebbgate.server.sockets import (
     raise_file_limit,
     tls_context,
 )
-from ebbgate.stores import path_of
+from ebbgate.stores import path_of, without_password
 from ebbgate.version import version
 
 _log: Final = logging.getLogger("ebbgate.server")
@@ -320,20 +320,13 @@ def canonical(store: str) -> str:
     return f"sqlite:///{quote(os.path.realpath(path_of(store)))}" if store.startswith("sqlite:") else store
 
 
-def without_password(url: str) -> str:
-    """Return a URL as it may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))
-
-
 def _service(options: Options) -> Service:
     from ebbgate.server.app import Service as Real
 
     return Real(
         canonical(options.store),
         durability=options.durability,
+        upgrade=options.upgrade,
         settings=Settings(lease_duration_min_us=round(options.lease_duration_min_seconds * SECOND)),
         away_grace_seconds=options.away_grace_seconds,
         recovery_grace_seconds=options.recovery_grace_seconds,

@@ -1,8 +1,9 @@
 """Where the truth is kept. This is the only place that knows all stores; it imports them lazily."""
 
+import re
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ebbgate.errors import InvalidRequest, StoreUnavailable
 from ebbgate.stores.base import EmbeddedStore, NetworkStore
@@ -11,12 +12,27 @@ from ebbgate.stores.rollups import HistoryStore, MemoryHistory
 _EXAMPLES: Final = "memory://, sqlite:///relative.db or sqlite:////absolute/path.db"
 _POSTGRES: Final = frozenset({"postgresql", "postgres"})
 _REDIS: Final = frozenset({"redis", "rediss", "valkey", "valkeys"})
+_SECRET: Final = re.compile(r"((?:^|&)(?:ssl)?password=)[^&]*")
 _NETWORK_EXAMPLES: Final = "postgresql://user@host/database or redis://host:6379/0, with ?namespace=name"
 
 
 def is_network_url(url: str) -> bool:
     """Tell whether `url` names a store behind a network, which `open_network_store` opens."""
-    return urlsplit(url).scheme in _POSTGRES | _REDIS
+    return url.partition(":")[0].lower() in _POSTGRES | _REDIS
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{url.partition(':')[0]}:***"
+    user, at, host = parts.netloc.rpartition("@")
+    shown = f"{user.partition(':')[0]}:***" if ":" in user else user
+    query = _SECRET.sub(r"\1***", parts.query)
+    if (shown, query) == (user, parts.query):
+        return url
+    return urlunsplit(parts._replace(netloc=f"{shown}{at}{host}", query=query))
 
 
 def open_network_store(url: str, *, keep: int = 10_000, upgrade: bool = True) -> NetworkStore:
@@ -32,7 +48,7 @@ def open_network_store(url: str, *, keep: int = 10_000, upgrade: bool = True) ->
         InvalidRequest: `url` names no such store. Neither this nor any later error repeats a password.
         StoreUnavailable: what is needed to reach it is not installed.
     """
-    scheme = urlsplit(url).scheme
+    scheme = url.partition(":")[0].lower()
     if scheme in _POSTGRES:
         try:
             from ebbgate.stores import postgres, postgres_url
@@ -66,7 +82,7 @@ def open_store(url: str, *, durability: Literal["normal", "full"] = "normal") ->
         InvalidRequest: `url` names no store.
         StoreUnavailable: the store cannot be opened.
     """
-    scheme = urlsplit(url).scheme
+    scheme = url.partition(":")[0]
     if scheme == "memory":
         if url not in {"memory:", "memory://", "memory:///"}:
             raise InvalidRequest(f"a store in memory has no name: write memory://, not {url!r}")
@@ -112,14 +128,17 @@ def path_of(url: str) -> Path:
     Raises:
         InvalidRequest: it names none.
     """
-    parts = urlsplit(url)
+    scheme = url.partition(":")[0]
     if is_network_url(url):
         raise InvalidRequest(
-            f"a store at {parts.scheme}:// is for servers (ebbgate serve --store); here use {_EXAMPLES}, "
+            f"a store at {scheme}:// is for servers (ebbgate serve --store); here use {_EXAMPLES}, "
             "or reach a server: ebbgate://host:4220"
         )
-    if parts.scheme != "sqlite":
-        raise InvalidRequest(f"{url!r} names no store; use {_EXAMPLES}")
+    if scheme != "sqlite":
+        raise InvalidRequest(
+            f"{without_password(url)!r} names no store; use {_EXAMPLES}; a server may also use {_NETWORK_EXAMPLES}"
+        )
+    parts = urlsplit(url)
     if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/") or parts.path == "/":
         raise InvalidRequest(
             f"{url!r} names no file; use three slashes before a relative path, as in {_EXAMPLES}"

@@ -16,9 +16,12 @@ def take_out(url: str, *names: str) -> tuple[str, dict[str, str]]:
     """Part a URL from those of its parameters that have one of `names`, and return both.
 
     Raises:
-        InvalidRequest: a parameter is given twice or is empty.
+        InvalidRequest: it is no URL, or a parameter is given twice or is empty.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidRequest(f"the URL of the store cannot be understood: {error}") from None
     taken: dict[str, str] = {}
     left: list[tuple[str, str]] = []
     for name, value in parse_qsl(parts.query, keep_blank_values=True):

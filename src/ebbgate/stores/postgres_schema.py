@@ -75,8 +75,9 @@ async def prepare(connection: Connection, place: PostgresPlace, *, upgrade: bool
     done = await _check_schema(connection, place) if is_there else 0
     if done < len(migrations()):
         if not upgrade:
+            has = f"schema {done}" if done else "no tables of ebbgate yet"
             raise StoreUnavailable(
-                f"the store {place} has schema {done}, this release needs {len(migrations())}: "
+                f"the store {place} has {has}, this release needs schema {len(migrations())}: "
                 "run `ebbgate store upgrade`"
             )
         await _migrate(connection, place)

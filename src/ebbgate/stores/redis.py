@@ -32,11 +32,8 @@ from ebbgate.stores.redis_wire import Command, RedisWire, ask
 _log: Final = logging.getLogger("ebbgate.stores")
 
 
-LOST_MAX: Final = 2
-"""After so many lost races in a row a server takes the turn, and all others wait for its next commit."""
-
 TURN_MS: Final = 50
-"""How long they wait at most: it may have died, or been stopped."""
+"""Whoever loses a race has the next turn: how long others wait for it at most, for it may have died meanwhile."""
 
 _WAIT: Final = 2
 _SCRIPT: Final = (Path(__file__).parent / "schema" / "redis" / "commit.lua").read_bytes()
@@ -71,7 +68,7 @@ class RedisStore(LinkedStore[Connection]):
         self._ear: Link[Connection] = Link(RedisWire(place), call_seconds=call_seconds + LOOK_SECONDS)
         self._head, self._log, self._news = (place.key(what) for what in ("head", "log", "news"))
         self._me = os.urandom(8).hex()
-        self._lost = 0  # races in a row
+        self._lost = False  # the last race, so that it may be this one's turn
         self._records = [place.key(kind) for kind in KINDS]
         self._keys: Command = (
             4 + len(KINDS), self._head, self._log, self._news, place.key("turn"), *self._records,
@@ -86,12 +83,12 @@ class RedisStore(LinkedStore[Connection]):
     async def commit(self, base: Version, tag: str, head: Head, rows: Sequence[Row]) -> Version:
         """See `NetworkStore.commit`."""
         if not rows:
+            give_back = ("", self._me) if self._lost else ()  # there is nothing to commit any more
             return await self._link.run(
-                lambda connection: self._commit(connection, base, EMPTY, ()), again=True
+                lambda connection: self._commit(connection, base, base, give_back), again=True
             )
-        turn = TURN_MS if self._lost >= LOST_MAX else 0
         words: list[str | bytes | int] = [
-            tag, *head, self._keep, self._me, turn, len(rows), columns_of(rows),
+            tag, *head, self._keep, self._me, TURN_MS, len(rows), columns_of(rows),
         ]  # fmt: skip
         for kind, record_id, body, keep in rows:
             words += (KINDS.index(kind) + 1, int(keep), record_id, body or b"")
@@ -137,11 +134,9 @@ class RedisStore(LinkedStore[Connection]):
             await asyncio.sleep(PAUSE_SECONDS)
             answer = await self._run(connection, base, words)
         if not answer[0]:
-            self._lost += bool(words)
+            self._lost = self._lost or made != base
             raise Conflict(self._delta(base, answer))
-        if not words:
-            return base
-        self._lost = 0
+        self._lost = False
         self._newest = made
         return made
 

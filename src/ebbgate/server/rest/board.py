@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -17,7 +16,6 @@ from ebbgate.core import views
 from ebbgate.core.live import Live
 from ebbgate.core.managing import find
 from ebbgate.core.overview import overview
-from ebbgate.errors import EbbgateError
 from ebbgate.server.decider import Decider
 from ebbgate.server.rest.happening import Change, LeaseEvent, LimitEvent, event_bytes, past_events
 from ebbgate.server.rest.sights import (
@@ -33,8 +31,8 @@ from ebbgate.server.rest.sights import (
     View,
 )
 from ebbgate.server.rest.totals import Totals, TotalsInfo
-from ebbgate.server.rest.watching import Watching
-from ebbgate.wire.questions import ListLeases
+from ebbgate.server.rest.watching import BUSY_SECONDS, Watching
+from ebbgate.wire.questions import ListLeases, answer
 from ebbgate.wire.shapes import LeaseInfo
 from ebbgate.wire.showing import instant, limit_shape
 
@@ -199,6 +197,9 @@ class Board:
     def _begin_again(self) -> None:
         if not self._lookers:
             return
+        if not self._decider.is_at_rest:
+            asyncio.get_running_loop().call_later(BUSY_SECONDS, self._begin_again)
+            return
         self._begin()
         for view, shown in self._shown.items():
             shown.is_stale = True
@@ -207,7 +208,10 @@ class Board:
     def _beat(self) -> None:
         """Tell what changes with time alone."""
         loop = asyncio.get_running_loop()
-        self._beat_timer = loop.call_later(BEAT_SECONDS, self._beat)
+        is_busy = not self._decider.is_at_rest
+        self._beat_timer = loop.call_later(BUSY_SECONDS if is_busy else BEAT_SECONDS, self._beat)
+        if is_busy:
+            return
         self._measured += self._totals.measure(loop.time())
         if loop.time() - self._told_at > BEAT_SECONDS / 2:  # else it is told with the next change
             self._tell_limits(frozenset())
@@ -338,10 +342,12 @@ class Board:
 
     def _look(self, view: LimitView, shown: _Shown) -> None:
         shown.timer = None
+        if not self._decider.is_at_rest:
+            shown.timer = asyncio.get_running_loop().call_later(BUSY_SECONDS, self._look, view, shown)
+            return
         started = time.perf_counter()
         shown.is_stale = False
-        with suppress(EbbgateError):  # the store is out of reach: what was told stays until it is not
-            self._tell(shown, self._event("leases", self._leases_sight(view)))
+        self._tell(shown, self._event("leases", self._leases_sight(view)))
         shown.looked = asyncio.get_running_loop().time()
         shown.due = shown.looked + max(LEASES_SECONDS, SHARE * (time.perf_counter() - started))
 
@@ -355,7 +361,8 @@ class Board:
         )  # fmt: skip
 
     def _leases(self, view: LimitView, state: str) -> list[LeaseInfo]:
-        found = self._decider.ask(ListLeases(view.limit, state, count=view.leases))
+        question = ListLeases(view.limit, state, count=view.leases)
+        found = answer(question, self._book, self._decider.store.clock(), list)
         return [lease for lease in found if isinstance(lease, LeaseInfo)] if isinstance(found, list) else []
 
     def _events_sight(

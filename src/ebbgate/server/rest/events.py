@@ -129,6 +129,7 @@ class Stream:
         ]
         for task in leaving:
             task.add_done_callback(lambda _: self._news.set())
+        await self._watching.rest()
         self.enter()
         try:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})

@@ -9,10 +9,12 @@ Known limit: what happens between two tellings is told by where it led to; of le
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 from ebbgate.core import views
 from ebbgate.core.model import Lease, Limit, Stored
+from ebbgate.errors import StoreUnavailable
 from ebbgate.server.decider import Decider
 from ebbgate.server.doing import Doer
 from ebbgate.server.rest.happening import (
@@ -93,6 +95,11 @@ class Watching:
     def __len__(self) -> int:
         """Return how many watch."""
         return len(self._viewers)
+
+    async def rest(self) -> None:
+        """Return when the book shows what is committed, or when nobody knows what is."""
+        with suppress(StoreUnavailable):
+            await self._decider.rest()
 
     @property
     def version(self) -> int:

@@ -3,7 +3,8 @@
 --
 -- KEYS  1 head, 2 log, 3 news, 4 turn, 5... one hash of records for each kind
 -- ARGV  1, 2 number and tag of the version that is built on; 3 how many commits are told at most;
---       4 tag, 5 instant, 6 token, 7 arrival: the new version and its head; all missing: only check
+--       4 tag, 5 instant, 6 token, 7 arrival: the new version and its head; all missing: only check; an empty tag:
+--       only check, and give the turn back that 5 may have
 --       8 how many commits the log keeps; 9 who commits; 10 for how many milliseconds it wants the turn if it lost
 --       this race, 0 not at all; 11 how many rows; 12 the kinds, ids and flags of the rows as JSON;
 --       then for each row: which key, 1 to keep or 0 to remove, its id, its body
@@ -23,7 +24,7 @@ if number ~= base or (newest[2] or '') ~= base_tag then
         local entry = redis.call('XRANGE', log, base .. '-0', base .. '-0')[1]
         known = entry and entry[2][2] == base_tag
     end
-    if ARGV[4] and ARGV[10] ~= '0' then
+    if ARGV[10] and ARGV[10] ~= '0' then
         redis.pcall('SET', turn, ARGV[9], 'NX', 'PX', ARGV[10])
     end
     if not known then
@@ -31,7 +32,10 @@ if number ~= base or (newest[2] or '') ~= base_tag then
     end
     return {0, now[1], now[2], 1, redis.call('XRANGE', log, '(' .. base .. '-0', '+', 'COUNT', ARGV[3])}
 end
-if not ARGV[4] then
+if not ARGV[4] or ARGV[4] == '' then
+    if ARGV[5] and redis.call('GET', turn) == ARGV[5] then
+        redis.call('DEL', turn)
+    end
     return {1, now[1], now[2]}
 end
 

@@ -56,4 +56,4 @@ COMMENT ON TABLE record IS 'for the program: see the view records';
 COMMENT ON TABLE namespace IS 'independent sets of limits';
 COMMENT ON TABLE migration IS 'which steps this schema has seen';
 
-INSERT INTO migration (number, works_from) VALUES (2, 1);
+INSERT INTO migration (number, works_from) VALUES (3, 1);
