@@ -28,6 +28,7 @@ WORKLOADS = {
     "server.work": "100 pieces of 10 ms through 5 slots of a server",
     "server.rate": "rate_limit through a server",
     "server.rest": "acquire and release over REST, keep-alive connections",
+    "server.viewers": "acquire and release through a server while people look at its pages",
     "server.size": "what waiting clients, waiters and leases cost a server",
     "server.life": "start, restart and idling of a server",
     "prefect": "Prefect's SDK, unmodified: its own server and ebbgate side by side",

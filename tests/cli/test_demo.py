@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from ebbgate.cli.demo import demo
@@ -151,6 +153,49 @@ def test_the_demo_proves_everything_without_a_terminal_and_leaves_nothing_behind
     assert [line for line in verdicts if not line.startswith("proven ")] == []
     assert "is killed (SIGKILL) while it holds 2 slots" in output
     assert "\x1b" not in output
+    assert left_behind(folder) == []
+
+
+@pytest.mark.slow
+def test_the_demo_begins_with_where_its_pages_are_and_there_is_something_to_see(folder: Path) -> None:
+    process = start(folder, 60)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    told = re.fullmatch(r"Look at it in a browser: (http://127\.0\.0\.1:\d+/)\n", first)
+    assert told, first
+    assert "<title>Ebbgate</title>" in httpx.get(told[1]).text
+    limits = httpx.get(f"{told[1]}v1/limits").json()["items"]
+    assert [limit["name"] for limit in limits] == ["api", "workshop"]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+
+@pytest.mark.slow
+def test_on_a_terminal_the_pages_stay_until_enter_is_pressed(folder: Path) -> None:
+    ours, theirs = os.openpty()
+    command = Path(sys.executable).with_name("ebbgate")
+    environment = {**os.environ, "TMPDIR": str(folder), "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        [str(command), "demo", "--seconds", "3"], cwd=folder, env=environment,
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    said = b""
+    try:
+        while b"press Enter" not in said:
+            assert select.select([ours], [], [], 60)[0], said
+            said += os.read(ours, 65_536)
+        address = re.search(rb"look at (http://127\.0\.0\.1:\d+/)", re.sub(rb"\x1b\[[0-9;]*m", b"", said))
+        assert address, said
+        api = f"{address[1].decode()}v1/limits/api"
+        granted = httpx.get(api).json()["granted"]
+        assert becomes_true(lambda: bool(httpx.get(api).json()["granted"] > granted)), "they go on"
+        os.write(ours, b"\n")
+        assert process.wait(30) in {0, 1}
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
     assert left_behind(folder) == []
 
 

@@ -10,6 +10,7 @@ demo says so.
 """
 
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -46,6 +47,9 @@ BURST: Final = 5
 RATE: Final = 10.0
 CALLERS: Final = 3
 
+STAY_SECONDS: Final = 60.0
+"""How long the pages can be looked at when all is proven; `--seconds` is for who wants more."""
+
 SECONDS_MIN: Final = 3.0
 SECONDS_MAX: Final = 600.0
 _SERVER_SECONDS_MIN: Final = 8.0  # in less the server is left alone: it takes a while to come back
@@ -55,11 +59,16 @@ _END_SECONDS: Final = 15.0
 _DRAW_SECONDS: Final = 0.1
 _LINGER_NS: Final = 300_000_000  # inside before it is killed, so that everybody sees it there
 _TEMPDIR_MAX: Final = 50
+_HOLDS: Final[list[Role]] = ["hold"]
+_CALLS: Final[list[Role]] = ["call"]
+_ROLES: Final = _HOLDS * HOLDERS + _CALLS * CALLERS
 _INTERRUPTED: Final = 130
 
 
 def demo(*, seconds: float = 14.0, plain: bool = False, output: Output = "table") -> None:
     """Watch real processes contend for two limits of a server; one is killed, and what happened is proven.
+
+    The first line tells where its pages are. On a terminal they stay for a minute after that, until Enter.
 
     Parameters
     ----------
@@ -76,23 +85,20 @@ def demo(*, seconds: float = 14.0, plain: bool = False, output: Output = "table"
     view: View = LiveTable(console, SLOTS, RATE, seconds)
     if plain or not console.is_terminal:
         view = Lines(console, SLOTS)
-    console.print(
-        f"{HOLDERS} processes want the {SLOTS} slots of the limit '{WORKSHOP}', some two at a time.\n"
-        f"{CALLERS} processes call an '{API}': {BURST} calls at once, then {RATE:g} a second.\n"
-        "One is killed while it holds slots, and later the server. In the end we see what each of them noted.",
-        soft_wrap=True,
-    )
     try:
-        with _signals_as_exits(), _temporary_store() as folder:
-            findings, complaints = _run(folder, view, seconds)
+        with _signals_as_exits(), _temporary_store() as folder, _begun(folder) as (server, client):
+            _introduce(console, server)
+            findings, complaints = _run(folder, server, client, view, seconds)
+            if output == "json":
+                print_json([finding._asdict() for finding in findings])
+            else:
+                console.print()
+                show_findings(console, findings)
+                if console.is_terminal and sys.stdin.isatty():
+                    _stay(console, server, folder)
     except KeyboardInterrupt:
         console.print("stopped; nothing is left behind")
         raise SystemExit(_INTERRUPTED) from None
-    if output == "json":
-        print_json([finding._asdict() for finding in findings])
-    else:
-        console.print()
-        show_findings(console, findings)
     if not all(finding.proven for finding in findings):
         if complaints:
             print(complaints, file=sys.stderr)
@@ -130,20 +136,51 @@ def _temporary_store() -> Iterator[Path]:
         signal.signal(signal.SIGINT, interrupt)
 
 
-def _run(folder: Path, view: View, seconds: float) -> tuple[list[Finding], str]:
+@contextmanager
+def _begun(folder: Path) -> Iterator[tuple[Server, Client]]:
+    """Start the server, with the limits that are contended for."""
+    with Server(f"sqlite:///{folder}/demo.db") as server, Client(server.url) as client:
+        client.create_limit(WORKSHOP, SLOTS, description=f"{HOLDERS} processes want in, some two at a time.")
+        client.create_limit(
+            API, BURST, slot_decay_per_second=RATE, description="As many calls as a vendor allows."
+        )
+        yield server, client
+
+
+def _introduce(console: Console, server: Server) -> None:
+    console.print(
+        f"Look at it in a browser: [bold]{server.pages}[/bold]\n\n"
+        f"{HOLDERS} processes want the {SLOTS} slots of the limit '{WORKSHOP}', some two at a time.\n"
+        f"{CALLERS} processes call an '{API}': {BURST} calls at once, then {RATE:g} a second.\n"
+        "One is killed while it holds slots, and later the server. In the end we see what each of them noted.",
+        soft_wrap=True,
+    )
+
+
+def _run(
+    folder: Path, server: Server, client: Client, view: View, seconds: float
+) -> tuple[list[Finding], str]:
     """Let the workers contend; return what is found, and what they complained of."""
-    store = f"sqlite:///{folder}/demo.db"
-    holders: list[Role] = ["hold"] * HOLDERS
-    callers: list[Role] = ["call"] * CALLERS
-    with Server(store) as server, Client(server.url) as client:
-        client.create_limit(WORKSHOP, SLOTS)
-        client.create_limit(API, BURST, slot_decay_per_second=RATE)
-        with Crew([*holders, *callers], server.url, folder) as crew:
-            with view:
-                view.tell(f"a server (process {server.pid}) serves {server.url}")
-                down = _contend(crew, server, view, seconds)
-            workshop = client.read_limit(WORKSHOP)
-            return _findings(crew, down, workshop.held_slots, workshop.waiting), crew.complaints()
+    with Crew(_ROLES, server.url, folder) as crew:
+        with view:
+            view.tell(f"a server (process {server.pid}) serves {server.url}")
+            down = _contend(crew, server, view, seconds)
+        workshop = client.read_limit(WORKSHOP)
+        return _findings(crew, down, workshop.held_slots, workshop.waiting), crew.complaints()
+
+
+def _stay(console: Console, server: Server, folder: Path) -> None:
+    """Have them go on for a while, for who wants to look at the pages; Enter ends it."""
+    console.print(
+        f"\nThe processes go on for {STAY_SECONDS:g} s: look at {server.pages}, or press Enter to end it.",
+        soft_wrap=True,
+    )
+    with Crew(_ROLES, server.url, folder) as crew:
+        _listen_until(crew, _READY_SECONDS, lambda: all(worker.ready for worker in crew.workers))
+        crew.say("go")
+        _listen_until(crew, STAY_SECONDS, lambda: bool(select.select([sys.stdin], [], [], 0)[0]))
+        crew.say("stop")
+        _listen_until(crew, _END_SECONDS, crew.gone)
 
 
 def _findings(crew: Crew, down: Down | None, held: int, waiting: int) -> list[Finding]:

@@ -42,6 +42,11 @@ class Server:
         return f"ebbgate://127.0.0.1:{self._port}"
 
     @property
+    def pages(self) -> str:
+        """Where people look at it with a browser."""
+        return f"http://127.0.0.1:{self._port}/"
+
+    @property
     def pid(self) -> int:
         """Its process."""
         return self._process.pid

@@ -374,7 +374,7 @@ class Board:
         definitions = [event for event in events if isinstance(event, LimitEvent)]
         if name:
             leases = [event for event in leases if any(limit.name == name for limit in event.limits)]
-            definitions = [event for event in definitions if event.name == name]
+            definitions = [event for event in definitions if name in {event.name, event.was_named}]
         return EventsSight(
             view=view, now=self._now(),
             leases=leases, definitions=definitions,

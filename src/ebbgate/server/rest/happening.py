@@ -40,6 +40,7 @@ class LimitEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     name: str  # now; of a deleted one, its last
+    was_named: str  # before; "" if it is new
     what: Literal["created", "changed", "deleted"]
     changes: str  # in words
     by: Doer | None  # where that is known

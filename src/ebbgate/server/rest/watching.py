@@ -211,6 +211,7 @@ class Watching:
         event = LimitEvent(
             id=stored.id,
             name=names[0],
+            was_named="" if before is None else before.name,
             what="deleted" if now is None else "created" if before is None else "changed",
             changes=differences(before, now, now_us),
             by=self._decider.doers.of(stored.id, *names),
