@@ -153,7 +153,7 @@ def test_who_is_denied_and_who_leaves_is_counted_at_the_limit() -> None:
 
 
 def test_minutes_and_steps_of_ten_seconds_tell_the_same() -> None:
-    async def story(world: World, _: HistoryStore) -> None:
+    async def story(world: World, _kept: HistoryStore) -> None:
         chance = random.Random(7)
         db, held = world.limit("db", 5), list[str]()
         for _ in range(400):

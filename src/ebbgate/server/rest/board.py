@@ -34,7 +34,7 @@ from ebbgate.server.rest.sights import (
 )
 from ebbgate.server.rest.totals import Totals, TotalsInfo
 from ebbgate.server.rest.watching import Watching
-from ebbgate.wire.questions import ListLeases
+from ebbgate.wire.questions import ListLeases, answer
 from ebbgate.wire.shapes import LeaseInfo
 from ebbgate.wire.showing import instant, limit_shape
 
@@ -355,7 +355,8 @@ class Board:
         )  # fmt: skip
 
     def _leases(self, view: LimitView, state: str) -> list[LeaseInfo]:
-        found = self._decider.ask(ListLeases(view.limit, state, count=view.leases))
+        question = ListLeases(view.limit, state, count=view.leases)
+        found = answer(question, self._book, self._decider.store.clock(), list)
         return [lease for lease in found if isinstance(lease, LeaseInfo)] if isinstance(found, list) else []
 
     def _events_sight(
