@@ -71,7 +71,8 @@ class Service:
         self._missing: asyncio.TimerHandle | None = None
         self._stream = Stream(self.decider, self.sessions)
         self._tallies = Tallies(self.decider)
-        self.history = History(self.decider, self._tallies, partial(open_history, store))
+        counted = Tallies(self.decider, own=True) if is_network_url(store) else self._tallies
+        self.history = History(self.decider, counted, partial(open_history, store))
         self._rest = rest_app(self.decider, self.hearing, self.history)
         self._metrics: App | None = None
         self._prefect = PrefectApi(self.decider, wait_seconds=prefect_wait_seconds)

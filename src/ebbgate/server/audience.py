@@ -43,6 +43,10 @@ class Watched(Protocol):
         """Who hears of what was committed."""
 
     @property
+    def own_watchers(self) -> list[Watcher]:
+        """Who hears, before them, of what this one committed, and not another server."""
+
+    @property
     def refused(self) -> list[Callable[[Refused], None]]:
         """Who hears of each refusal."""
 

@@ -58,6 +58,7 @@ class Decider(ABC):
         self.address = ""  # of this server, where other processes find it in records
         self.audiences: list[Audience] = []
         self.watchers: list[Watcher] = []
+        self.own_watchers: list[Watcher] = []  # called before them, with what was committed here
         self.refused: list[Callable[[Refused], None]] = []  # called with each refusal
         self.doers = Doers()
         self.engine = Engine(self.book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
@@ -249,7 +250,7 @@ class Decider(ABC):
     def _pass_on(self, batch: Batch) -> None:
         if batch.changes:
             now_us = self.book.head.instant_us
-            for watcher in self.watchers:
+            for watcher in (*self.own_watchers, *self.watchers):
                 watcher(batch.changes, now_us)
         for lease in batch.promoted:
             self._wake_up(lease.wake)

@@ -78,8 +78,13 @@ class Tally:
 class Tallies:
     """Those of all limits of one server, from its start on."""
 
-    def __init__(self, decider: Watched) -> None:
-        """Count from now on what `decider` commits."""
+    def __init__(self, decider: Watched, *, own: bool = False) -> None:
+        """Count from now on what is committed.
+
+        Args:
+            decider: tells of it.
+            own: only what it commits itself, for several servers whose counts are added up.
+        """
         self.refusals: dict[str, int] = {}  # by the code of the error
         self.denied: list[Callable[[Live], None]] = []  # called with each limit at which somebody was denied
         self._book = decider.book
@@ -88,7 +93,12 @@ class Tallies:
         self._token = (
             0  # the last one that was counted; servers that share a store decide at the same instant
         )
-        decider.watchers.append(self._watch)
+        self.own = own
+        if own:
+            decider.own_watchers.append(self._watch)
+            decider.watchers.append(self._pass_over)
+        else:
+            decider.watchers.append(self._watch)
         decider.refused.append(self._refused)
 
     def of(self, limit_id: str) -> Tally | None:
@@ -106,13 +116,21 @@ class Tallies:
                     for denied in self.denied:
                         denied(live)
 
+    def _pass_over(self, stored: Sequence[Stored] | None, now_us: int) -> None:
+        """Take notice of what others committed, which is not counted here."""
+        self._seen_us, self._token = now_us, self._book.token
+        if stored is None:
+            self._drop_deleted()
+        for entry in stored or ():
+            if entry.kind == "limit" and not entry.keep:
+                self._by_limit.pop(entry.id, None)
+
     def _watch(self, stored: Sequence[Stored] | None, now_us: int) -> None:
         """Count what was committed; see `Watcher`."""
         before_us, self._seen_us = self._seen_us, now_us
         token, self._token = self._token, self._book.token
         if stored is None:
-            for limit_id in self._by_limit.keys() - self._book.lives.keys():
-                del self._by_limit[limit_id]
+            self._drop_deleted()
             return
         for entry in stored:
             if entry.kind == "lease":
@@ -124,6 +142,10 @@ class Tallies:
                         self._count(lease, granted=granted, ended=ended)
             elif entry.kind == "limit" and not entry.keep:
                 self._by_limit.pop(entry.id, None)
+
+    def _drop_deleted(self) -> None:
+        for limit_id in self._by_limit.keys() - self._book.lives.keys():
+            del self._by_limit[limit_id]
 
     def _count(self, lease: Lease, *, granted: bool, ended: bool) -> None:
         for limit_id, _ in lease.slots:

@@ -3,15 +3,18 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from ebbgate.core.commands import Tick
 from ebbgate.core.model import SECOND
 from ebbgate.errors import StoreUnavailable
 from ebbgate.server.history.points import Point, decoded, encoded, together
 from ebbgate.server.history.series import POINTS_MAX, WIDTHS, quantile, window_of
 from ebbgate.server.tally import WAIT_BUCKETS
 from ebbgate.stores.rollups import COARSE, FINE, HistoryStore, MemoryHistory, Part, Span
+from ebbgate.stores.rollups_sqlite import SqliteHistory
 from tests.server.history.worlds import BEGAN_US, World, levels, starts, tell
 
 
@@ -153,7 +156,7 @@ def test_who_is_denied_and_who_leaves_is_counted_at_the_limit() -> None:
 
 
 def test_minutes_and_steps_of_ten_seconds_tell_the_same() -> None:
-    async def story(world: World, _: HistoryStore) -> None:
+    async def story(world: World, _kept: HistoryStore) -> None:
         chance = random.Random(7)
         db, held = world.limit("db", 5), list[str]()
         for _ in range(400):
@@ -269,3 +272,42 @@ def test_a_quantile_lies_within_its_bucket() -> None:
     waits = [50, 0, 0, 50]
     assert quantile(waits, 0.5) == 0
     assert quantile(waits, 0.75) == pytest.approx((WAIT_BUCKETS[2] + WAIT_BUCKETS[3]) / 2)
+
+
+@pytest.mark.slow
+def test_a_day_of_limits_that_never_rest_has_a_bounded_size(tmp_path: Path) -> None:
+    busy, hours = 6, 26
+
+    async def told() -> None:
+        world, kept = World(), SqliteHistory(tmp_path / "store.db")
+        history = await world.begin(kept)
+        ids = [world.limit(f"n{number}", 5) for number in range(busy)]
+        for number in range(500):
+            world.limit(f"idle{number}", 5)
+        held: list[str] = []
+        for step in range(hours * 360):
+            for number in range(busy):
+                held.append(world.acquire(f"n{number}"))
+                if len(held) > 3 * busy:
+                    world.release(held.pop(0))
+            world.now_us = (world.now_us // (10 * SECOND) + 1) * 10 * SECOND
+            if step % 6 == 5:
+                world.do(Tick())
+                await history.flush()
+        await kept.prune(world.now_us)
+        connection = kept._connection
+        assert connection is not None
+        sizes = dict(
+            connection.execute("SELECT resolution, sum(length(text)) FROM block GROUP BY resolution")
+        )
+        assert sizes[0] < busy * 8_640 * 60
+        assert sizes[1] < busy * hours * 60 * 70 + 500 * 40
+        (blocks,) = connection.execute(
+            "SELECT count(*) FROM block WHERE resolution = 0 AND limit_id = ?", (ids[0],)
+        )
+        assert 144 <= blocks[0] <= 146
+        found = await world.read(ids[0], 20 * 3600, 300)
+        assert all(one.grants == 30 for one in found[1:-1])
+        await history.finish()
+
+    asyncio.run(told())

@@ -35,6 +35,7 @@ class World:
         self.now_us = now_us
         self.book = book or Book()
         self.watchers: list[Watcher] = []
+        self.own_watchers: list[Watcher] = []
         self.refused: list[Callable[[Refused], None]] = []
         self.store = self
         self.tallies = Tallies(self)

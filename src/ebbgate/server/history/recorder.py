@@ -39,6 +39,8 @@ class Recorder:
         self._is_stale = False
         # First of all watchers: a step that is over must be closed before `tally` counts what came after it.
         decider.watchers.insert(0, self._watch)
+        if tallies.own:
+            decider.own_watchers.insert(0, self._watch)
         tallies.denied.append(self._denied)
 
     # --- what the decider tells
