@@ -31,6 +31,10 @@ WORKLOADS = {
     "server.viewers": "acquire and release through a server while people look at its pages",
     "server.size": "what waiting clients, waiters and leases cost a server",
     "server.life": "start, restart and idling of a server",
+    "stores.pairs": "acquire and release through servers that share a database: one, and three on one namespace",
+    "stores.handover": "from a release at one server to the next waiter at another one",
+    "stores.failover": "a client whose server is killed, until it is served again",
+    "stores.life": "start of a server on a store that holds many leases",
     "prefect": "Prefect's SDK, unmodified: its own server and ebbgate side by side",
     "peers.redis": "Redis with a semaphore in Lua, through redis-py",
     "peers.limits": "rate limits: the `limits` library on Redis, and ebbgate",
@@ -48,13 +52,13 @@ def _asked_for(name: str) -> list[str]:
     """Return the workloads that a name on the command line means: one, or all of a group."""
     found = [workload for workload in WORKLOADS if workload == name or workload.startswith(f"{name}.")]
     if not found:
-        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(WORKLOADS)}, server, peers")
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(WORKLOADS)}, server, stores, peers")
     return found
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    known = f"of {', '.join(WORKLOADS)}; `server` and `peers` mean all of theirs; none: all"
+    known = f"of {', '.join(WORKLOADS)}; `server`, `stores` and `peers` mean all of theirs; none: all"
     parser.add_argument("names", nargs="*", type=_asked_for, metavar="NAME", help=known)
     parser.add_argument(
         "--only", nargs="+", type=_asked_for, default=[], metavar="NAME", help="the same as NAME"

@@ -32,9 +32,9 @@ class Server:
 
 
 @contextmanager
-def serving(kept: str, durability: Durability = "full") -> Iterator[Server]:
-    """Run a server on a store until the block ends."""
-    port = free_port()
+def serving(kept: str, durability: Durability = "full", port: int = 0) -> Iterator[Server]:
+    """Run a server on a store until the block ends; `port` 0: any that is free."""
+    port = port or free_port()
     command = [str(PROGRAM), "serve", "--store", kept, "--port", str(port)]
     command += ["--durability", durability]
     begun = time.monotonic()

@@ -71,6 +71,17 @@ def test_a_server_is_measured_and_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.slow
+def test_servers_that_share_a_store_are_measured_and_leave_nothing_behind() -> None:
+    with tempfile.TemporaryDirectory(prefix="e-") as folder:
+        Path(folder).chmod(0o755)  # PostgreSQL does not run as root
+        ran = bench("stores.handover", TMPDIR=folder)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        for name in ("PostgreSQL", "Valkey"):
+            assert re.search(rf"{name}.*hand-over across two servers, p99", ran.stdout)
+        assert not list(Path(folder).iterdir())
+
+
+@pytest.mark.slow
 def test_a_peer_that_cannot_be_installed_is_said_and_fails_nothing(tmp_path: Path) -> None:
     written = tmp_path / "numbers.json"
     nowhere = {"UV_OFFLINE": "1", "UV_NO_CACHE": "1", "PIP_NO_INDEX": "1"}
@@ -101,6 +112,15 @@ def test_a_server_that_does_not_start_is_ended_and_its_log_is_told(tmp_path: Pat
         pass
     with pytest.raises(ProcessLookupError):
         os.kill(int(told.read_text()), 0)
+
+
+def test_a_client_is_served_again_with_the_first_pair_that_it_began_after_the_kill() -> None:
+    from bench.stores.failover import away_ms
+
+    spans = {"pairs": [(0.0, 1.0), (1.0, 2.5), (2.5, 2.75), (3.0, 3.5)]}
+    goes_on = {"pairs": [(1.9, 2.01), (2.01, 2.02)]}
+    assert away_ms([2.0], [spans, goes_on]) == pytest.approx([750, 20])
+    assert away_ms([9.0], [spans]) == []
 
 
 def test_hand_overs_count_only_between_processes_and_only_for_who_waited() -> None:

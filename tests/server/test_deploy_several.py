@@ -3,23 +3,29 @@
 Known limit: no cluster and no container is started here.
 """
 
+import contextlib
 import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from ebbgate import Client
 from ebbgate.server.front import HEALTH_PATHS
 from ebbgate.server.options import Options
 from ebbgate.settings import DEFAULT_PORT
+from tests.cli.support import wait_until
 from tests.server.asking import KEY_TEXT, ask
 from tests.server.certificates import make_certificates
-from tests.server.processes import started
+from tests.server.processes import Served, started
+from tests.stores.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -217,24 +223,88 @@ def test_compose_hands_every_secret_to_whoever_needs_it() -> None:
     assert all(name in head for name in COMPOSE["secrets"]), "its top names every file that it needs"
 
 
-def test_nginx_understands_its_configuration(tmp_path: Path) -> None:
-    program = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin")
-    if program is None:
-        pytest.skip("NOT TESTED WITH NGINX: it is not here; first: sudo apt-get install nginx-light")
-    (certificates := tmp_path / "certificates").mkdir()
-    make_certificates(certificates)
+def find_nginx() -> str | None:
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin")
+
+
+def write_nginx(folder: Path, certificates: Path, addresses: Mapping[str, int], port: int) -> None:
+    """Write the configuration of compose with the files and addresses of a test."""
     text = NGINX.replace("/run/secrets/tls.pem", f"{certificates}/one.pem")
     text = text.replace("/run/secrets/tls.key", f"{certificates}/one.key")
-    (tmp_path / "site.conf").write_text(re.sub(r"ebbgate-\d:", "127.0.0.1:", text))
-    (tmp_path / "nginx.conf").write_text(
-        f"pid {tmp_path}/nginx.pid;\nerror_log {tmp_path}/error.log;\nevents {{}}\n"
-        f"http {{\naccess_log off;\ninclude {tmp_path}/site.conf;\n}}\n"
+    for name, server in addresses.items():
+        text = text.replace(f"{name}:{DEFAULT_PORT}", f"127.0.0.1:{server}")
+    text = text.replace(f"listen {DEFAULT_PORT} ssl", f"listen 127.0.0.1:{port} ssl")
+    (folder / "site.conf").write_text(text)
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(
+        f"{user}pid {folder}/nginx.pid;\nerror_log {folder}/error.log;\nevents {{}}\n"
+        f"http {{\naccess_log off;\n{temporary}include {folder}/site.conf;\n}}\n"
     )
-    done = subprocess.run(
-        [program, "-t", "-p", str(tmp_path), "-e", f"{tmp_path}/error.log", "-c", f"{tmp_path}/nginx.conf"],
-        capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def behind_nginx(folder: Path, certificates: Path, ports: list[int]) -> Iterator[int]:
+    """Run nginx with the configuration of compose before servers on these ports; yield its own."""
+    program = find_nginx()
+    if program is None:
+        pytest.skip("NOT TESTED BEHIND NGINX: it is not here; first: sudo apt-get install nginx-light")
+    port = free_port()
+    write_nginx(folder, certificates, dict(zip(sorted(servers()), ports, strict=True)), port)
+    command = [program, "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
+    process = subprocess.Popen([*command, "-g", "daemon off;"], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: listens(port) or process.poll() is not None, "nginx listens")
+        assert process.poll() is None, (folder / "error.log").read_text()
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_three_servers_behind_nginx_are_one_address_that_outlives_each_of_them(
+    tmp_path: Path, new_postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As compose starts them, one after the other killed and started again, as in a rolling upgrade gone wrong."""
+    (certificates := tmp_path / "certificates").mkdir()
+    make_certificates(certificates)
+    (tmp_path / "api-keys").write_text(f"ci={KEY_TEXT}\n")
+    environment = {
+        **next(iter(servers().values()))["environment"],
+        "EBBGATE_STORE": new_postgres(),
+        "EBBGATE_ALLOWED_HOSTS": "ebbgate",
+        "EBBGATE_API_KEYS_FILE": str(tmp_path / "api-keys"),
+        "EBBGATE_TRUSTED_PROXIES": "127.0.0.1",
+        "EBBGATE_HOST": "0.0.0.0",
+    }
+    monkeypatch.setenv("EBBGATE_CA_FILE", str(certificates / "one.pem"))
+    with contextlib.ExitStack() as stack:
+
+        def start(port: int = 0) -> Served:
+            return stack.enter_context(started(tmp_path, "--port", str(port), environment=environment))
+
+        running = [start() for _ in servers()]
+        ports = [int(server.url.rpartition(":")[2]) for server in running]
+        address = stack.enter_context(behind_nginx(tmp_path, certificates, ports))
+        with Client(f"ebbgates://localhost:{address}", KEY_TEXT) as client:
+            client.create_limit("database", 1)
+            with client.concurrency("database") as lease:
+                for which, port in enumerate(ports):
+                    running[which].process.kill()
+                    running[which].process.wait()
+                    assert [held.id for held in client.list_leases("database", "held")] == [lease.id]
+                    running[which] = start(port)
+                assert not lease.lost
+            assert client.read_limit("database").held_slots == 0
 
 
 def test_what_is_promised_about_draining_is_the_server_s_default() -> None:

@@ -53,6 +53,8 @@ COMMENT ON VIEW sessions IS 'client processes';
 COMMENT ON VIEW records IS 'every record as it is kept';
 COMMENT ON TABLE log IS 'one row a commit: the version of a namespace, and its history';
 COMMENT ON TABLE record IS 'for the program: see the view records';
+COMMENT ON TABLE history_block IS 'what happened at each limit, step by step';
+COMMENT ON TABLE history_span IS 'when which server saw everything, and wrote it down';
 COMMENT ON TABLE namespace IS 'independent sets of limits';
 COMMENT ON TABLE migration IS 'which steps this schema has seen';
 
