@@ -19,4 +19,4 @@ CREATE TABLE history_span (
     PRIMARY KEY (namespace, writer)
 );
 
-INSERT INTO migration (number, works_from) VALUES (3, 1);
+INSERT INTO migration (number, works_from) VALUES (2, 1);
