@@ -5,6 +5,7 @@ until that end closes.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -111,7 +112,7 @@ class EventRoutes:
         return Telling(self._decider, self._watching, self._press, self._hearing, limit_id, version)
 
 
-class Stream:
+class Stream(ABC):
     """An answer to one viewer, which goes on and on."""
 
     def __init__(self, hearing: Hearing, watching: Watching, news: asyncio.Event) -> None:
@@ -164,21 +165,21 @@ class Stream:
         async with asyncio.timeout(UNREAD_SECONDS):
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
+    @abstractmethod
     def enter(self) -> None:
         """Begin to watch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def leave(self) -> None:
         """Watch no more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_lost(self) -> bool:
         """Tell whether the viewer does not read."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def tell_next(self, send: Send) -> bool:
         """Tell what comes next; False: there is nothing."""
-        raise NotImplementedError
 
 
 class Showing(Stream):
