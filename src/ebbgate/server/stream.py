@@ -119,9 +119,7 @@ class Connection:
         self._epoch = 0
         self._served: dict[str, None] = {}  # sessions that have this connection
         self._greets = 0  # greetings that are not answered yet
-        self._held: list[
-            Up
-        ] = []  # what was said, and waits for them, for its turn, or for the client to read
+        self._held: list[Up] = []  # waits for them, for its turn, or for the client to read
         self._planned = False  # somebody will see to it
         self._turn = -1  # of the decider, in which it has
         self._room = 0  # for so many items more
@@ -344,17 +342,13 @@ class Connection:
         self._decider.submit((hello,), answered)
 
     def _hello(self, item: HelloItem) -> Hello:
-        host, pid, labels = (
-            "".join(filter(str.isprintable, item.host[:HOST_LENGTH_MAX])),
-            item.pid,
-            item.labels,
-        )
+        host = "".join(filter(str.isprintable, item.host[:HOST_LENGTH_MAX]))
+        pid, labels = item.pid, item.labels
         known = self._decider.book.sessions.get(item.session)
         if known is not None and item.role == "renewer":
             host, pid, labels = host or known.host, pid or known.pid, labels or known.labels
-        return Hello(
-            item.session, item.epoch, host, pid, labels, -1, self._decider.address, "spends", self._key
-        )
+        address = self._decider.address
+        return Hello(item.session, item.epoch, host, pid, labels, -1, address, "spends", self._key)
 
     def _greeted(self, item: HelloItem) -> None:
         self._greeting.cancel()
@@ -363,9 +357,7 @@ class Connection:
         self._served[item.session] = None
         self._sessions.attach(item.session, item.epoch, item.role, self)
         known = self._decider.book.sessions.get(item.session)
-        if (
-            known is None or known.away_us >= 0
-        ):  # the other connection broke in the same turn, after this greeting
+        if known is None or known.away_us >= 0:  # the other connection broke after this greeting was decided
             self._decider.submit((self._hello(item),), ignore)
         if self._over:  # it broke meanwhile
             self._sessions.detach(item.session, self, certain=False)
