@@ -69,7 +69,7 @@ SESSIONS_MAX: Final = 1_000
 HOST_LENGTH_MAX: Final = 200
 
 _IMMEDIATE: Final = (HelloItem, ByeItem, AskItem)  # what is no command of the decider's
-_RESERVED: Final = "rest"  # those who come over REST belong to sessions of such names; servers have their own
+_RESERVED: Final = "rest"  # whoever comes over REST belongs to such sessions; servers have their own
 
 # As ASGI has them.
 Scope = MutableMapping[str, Any]
@@ -270,8 +270,9 @@ class Connection:
             case ReleaseItem():
                 return Release(check_id(item.id), *self._speaking_for(item.session))
             case RenewItem():
-                speaking_for = self._speaking_for(item.session)
-                return Renew(check_id(item.id), *speaking_for, item.duration_us, item.retake)
+                return Renew(
+                    check_id(item.id), *self._speaking_for(item.session), item.duration_us, item.retake
+                )
             case PutItem():
                 self._note(item.target)
                 return self._put(item)
@@ -293,16 +294,16 @@ class Connection:
         return None
 
     def _note(self, target: str) -> None:
-        session = self._decider.book.sessions.get(self._main)
-        host, pid = (session.host, session.pid) if session else ("", 0)
+        known = self._decider.book.sessions.get(self._main)
+        host, pid = (known.host, known.pid) if known else ("", 0)
         self._decider.doers.note(target, Doer(way="client", key=self._key, host=host, pid=pid))
 
     def _put(self, item: PutItem) -> PutLimit:
         if item.request_id:
             check_id(item.request_id, "request")
-        limit_id = item.new_id or new_id()
         if item.new_id and not _is_canonical(item.new_id):
             raise InvalidRequest(f"the id of a limit is a UUID, got {item.new_id[:40]!r}")
+        limit_id = item.new_id or new_id()
         if limit_id in self._decider.book.limits and item.request_id not in self._decider.book.requests:
             raise InvalidRequest(f"a limit has the id {limit_id} already; choose a new one")
         return PutLimit(
@@ -311,9 +312,9 @@ class Connection:
         )  # fmt: skip
 
     def _speaking_for(self, session: str) -> tuple[str, int]:
-        if session not in self._served:
-            raise InvalidRequest(f"this connection has not greeted for session {session}")
-        return session, self._epoch if session == self._main else self._sessions.epoch_of(session)
+        if session in self._served:
+            return session, self._epoch if session == self._main else self._sessions.epoch_of(session)
+        raise InvalidRequest(f"this connection has not greeted for session {session}")
 
     def _greet(self, item: HelloItem) -> None:
         if item.version != VERSION:
