@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
@@ -32,7 +31,7 @@ from ebbgate.server.decider import Decider, ignore
 from ebbgate.server.doing import Doer
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.socket import EXTENSION, StreamSocket
-from ebbgate.wire.ids import new_id
+from ebbgate.wire.ids import is_canonical, new_id
 from ebbgate.wire.questions import Answer
 from ebbgate.wire.stream import (
     ITEMS_MAX,
@@ -301,7 +300,7 @@ class Connection:
     def _put(self, item: PutItem) -> PutLimit:
         if item.request_id:
             check_id(item.request_id, "request")
-        if item.new_id and not _is_canonical(item.new_id):
+        if item.new_id and not is_canonical(item.new_id):
             raise InvalidRequest(f"the id of a limit is a UUID, got {item.new_id[:40]!r}")
         limit_id = item.new_id or new_id()
         if limit_id in self._decider.book.limits and item.request_id not in self._decider.book.requests:
@@ -387,14 +386,6 @@ class Connection:
                 self.send(item_of(item.number, outcomes[0]))
 
         self._decider.submit((Away(session, epoch, certain=True),), answered)
-
-
-def _is_canonical(text: str) -> bool:
-    """Tell whether `text` is a UUID as this package writes it."""
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _brief(text: str) -> str:

@@ -8,6 +8,9 @@ Known limit: whoever sees an id knows when it was made, by its maker's clock.
 
 import os
 import time
+from typing import Final
+
+_DIGITS: Final = frozenset("0123456789abcdef")
 
 
 def new_id(unix_ms: int | None = None) -> str:
@@ -19,3 +22,10 @@ def new_id(unix_ms: int | None = None) -> str:
     when = (time.time_ns() // 1_000_000 if unix_ms is None else unix_ms).to_bytes(6, "big").hex()
     chance = os.urandom(9).hex()
     return f"{when[:8]}-{when[8:]}-7{chance[:3]}-a{chance[3:6]}-{chance[6:]}"
+
+
+def is_canonical(text: str) -> bool:
+    """Tell whether `text` is a UUID as this package writes it."""
+    digits = text.replace("-", "")
+    parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
+    return len(digits) == 32 and not set(digits) - _DIGITS and text == "-".join(parts)
