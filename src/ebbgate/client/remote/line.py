@@ -17,7 +17,6 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
-from websockets.typing import BytesLike
 from websockets.uri import WebSocketURI
 
 from ebbgate.client.remote.addresses import Address
@@ -241,7 +240,7 @@ class Line:
         raise Broken(why) from protocol.parser_exc
 
 
-def _read(text: BytesLike) -> Message:
+def _read(text: bytes | bytearray | memoryview) -> Message:
     try:
         return decode_down(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
