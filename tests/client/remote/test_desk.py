@@ -7,11 +7,11 @@ import pytest
 from ebbgate.client.remote.desk import (
     AGAIN_MAX,
     ASK_AGAIN_US,
-    SILENT_US,
     Asked,
     Desk,
     Reply,
 )
+from ebbgate.client.remote.pulse import SILENT_US
 from ebbgate.client.waiting import Gone, Waiter
 from ebbgate.core.commands import Done, Ended, Held, Refused, Waiting
 from ebbgate.core.model import SECOND

@@ -20,6 +20,7 @@ class Channel:
         self._clock = host.clock
         self._dialler = dialler
         self._desk = Desk(session, host.clock)
+        self._desk.pulse.has_others = dialler.has_others
         self._connection: Connection | None = None
         self._error: EbbgateError | None = None  # why there was no connection last
         self._broken_us = host.clock()  # since when there has been none

@@ -54,12 +54,14 @@ class Connector:
         self._failures = 0  # rounds since the last answer
         dialler.when_found(self.hurry)
 
-    def start(self) -> None:
-        """Have the channel connected; it is called again after every break.
+    def start(self, broken: Address | None = None) -> None:
+        """Have the channel connected; it is called again after every break, with the server that it was to.
 
         Raises:
             ServerUnavailable: no thread can be started.
         """
+        if broken is not None:
+            self._dialler.failed(broken)
         with self._guard:
             self._is_wanted = True
             if self._is_running or self._over.is_set():
@@ -106,6 +108,7 @@ class Connector:
                     if self._is_seen_to(address):
                         return
                 except EbbgateError as error:
+                    self._dialler.failed(address)
                     self._channel.not_connected(error)
 
     def _is_seen_to(self, address: Address) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 from ebbgate.client.remote.items import again
 from ebbgate.client.remote.line import Line, Message
 from ebbgate.client.remote.offset import Offset
+from ebbgate.client.remote.pulse import Pulse
 from ebbgate.client.waiting import Gone, Heard, Waiter
 from ebbgate.core.commands import (
     Done,
@@ -44,9 +45,6 @@ ASK_AGAIN_US: Final = 10 * SECOND
 
 AGAIN_MAX: Final = 1_000
 """How many of them ask at a time."""
-
-SILENT_US: Final = 20 * SECOND
-"""A connection over which nothing came for so long, though something is unanswered, is given up."""
 
 SESSION_CODES: Final = frozenset({"unknown_session", "stale_session"})
 
@@ -118,7 +116,7 @@ class Desk:
         self._numbers = 0
         self._offset = Offset(0)
         self._counted: dict[str, int] = {}  # lease -> from when it is counted
-        self._heard_us = 0
+        self.pulse = Pulse()
         self._asked_again_us = 0
 
     # --- asking
@@ -159,6 +157,7 @@ class Desk:
                 line.say(items)
             except InvalidRequest:
                 self._say_one_by_one(line, items)
+        self.pulse.ask(line)
         return line.to_send()
 
     def _say_one_by_one(self, line: Line, items: list[Up]) -> None:
@@ -198,7 +197,7 @@ class Desk:
         self.is_outdated = self.works = self._proven = False
         self.goodbye_seconds = -1.0
         self._offset = Offset(now_us)
-        self._heard_us = now_us
+        self.pulse.heard(now_us)
         unanswered = [asked for asked in self.unanswered.values() if not self._is_about_a_waiter(asked)]
         self.unanswered.clear()
         self.out.clear()
@@ -225,15 +224,15 @@ class Desk:
         now_us = self._clock()
         if self.queued and now_us - self._asked_again_us >= ASK_AGAIN_US:
             self._ask_again(AGAIN_MAX, now_us)
-        if now_us - self._heard_us < SILENT_US:
-            return False
-        return any(0 <= asked.sent_us < now_us - SILENT_US for asked in self.unanswered.values())
+        oldest = next(iter(self.unanswered.values()), None)
+        return self.pulse.is_gone(now_us, oldest.sent_us if oldest else -1, waits=bool(self.queued))
 
     # --- hearing
 
     def received(self, messages: list[Message]) -> None:
         """Take in messages; answers are passed on, losses are noted in `ended`."""
-        now_us = self._heard_us = self._clock()
+        now_us = self._clock()
+        self.pulse.heard(now_us)
         unanswered = self.unanswered
         for store_us, items in messages:
             sent_us = -1

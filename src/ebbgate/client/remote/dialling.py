@@ -25,6 +25,9 @@ DIAL_SECONDS: Final = 5.0
 DIAL_OTHERS_SECONDS: Final = 1.0
 """The same where another server could be tried instead."""
 
+DOUBT_SECONDS: Final = 5.0
+"""For how long the others are tried before a server that has failed."""
+
 SEND_SECONDS: Final = 20.0
 """A server that takes nothing for so long is given up."""
 
@@ -128,6 +131,7 @@ class Dialler:
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
         self._not_before: dict[Address, float] = {}  # servers that have asked not to come back sooner
+        self._failed_at: dict[Address, float] = {}  # when servers failed last
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._seekers: list[weakref.WeakMethod[Callable[[], None]]] = []
 
@@ -148,11 +152,26 @@ class Dialler:
         """Keep away from a server that stops, for about so long."""
         self._not_before[address] = time.monotonic() + seconds * random.uniform(1.0, 1.5)  # noqa: S311
 
+    @property
+    def has_others(self) -> bool:
+        """Tell whether another server could be tried instead of one."""
+        return len(self.addresses) > 1
+
+    def failed(self, address: Address) -> None:
+        """Try the others first for a while: this server does not answer, or a connection to it broke."""
+        self._failed_at[address] = time.monotonic()
+
     def order(self) -> list[Address]:
-        """Return all servers in the order in which they are to be tried: by chance, those that stop last."""
+        """Return all servers in the order in which they are to be tried: by chance, those that stop or fail last."""
         now = time.monotonic()
-        found = random.sample(self.addresses, len(self.addresses))
-        return sorted(found, key=lambda address: self._not_before.get(address, now) > now)
+
+        def doubt(address: Address) -> tuple[bool, bool]:
+            return (
+                self._not_before.get(address, now) > now,
+                self._failed_at.get(address, -DOUBT_SECONDS) > now - DOUBT_SECONDS,
+            )
+
+        return sorted(random.sample(self.addresses, len(self.addresses)), key=doubt)
 
     def pause_seconds(self) -> float:
         """Return how long to wait because all servers have asked for it."""
@@ -167,7 +186,7 @@ class Dialler:
             NotAuthorized: it refuses the API key.
             Stale: the greeting's epoch was used before.
         """
-        seconds = DIAL_SECONDS if len(self.addresses) == 1 else DIAL_OTHERS_SECONDS
+        seconds = DIAL_OTHERS_SECONDS if self.has_others else DIAL_SECONDS
         deadline = time.monotonic() + seconds
         try:
             sock = _connected(address, seconds)

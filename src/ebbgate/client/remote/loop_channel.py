@@ -268,7 +268,7 @@ class LoopChannel(Channel):
         if connection is not None:
             if desk.look():
                 self._drop(connection, TimeoutError("the server fell silent"))
-            elif desk.out and not self._is_flushing:
+            elif (desk.out or desk.pulse.asks) and not self._is_flushing:
                 self._flush()
         elif now_us - self._broken_us > RELEASES_US:
             desk.drop_releases()
@@ -335,7 +335,7 @@ class LoopChannel(Channel):
         self._stop_listening(connection)
         connection.close()
         if self._desk.is_busy() and not self._is_closed:
-            self._connector.start()
+            self._connector.start(connection.address)
 
     def _stop_listening(self, connection: Connection) -> bytes:
         """Have the loop look after a connection no longer; return what it has not sent yet."""

@@ -14,11 +14,12 @@ from typing import Final
 
 from ebbgate.client.lease import Lease
 from ebbgate.client.remote.connecting import Connector
-from ebbgate.client.remote.desk import SESSION_CODES, SILENT_US
+from ebbgate.client.remote.desk import SESSION_CODES
 from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler, Stale, refusal_of
 from ebbgate.client.remote.host import GIVE_BACK_US, GREETING, Sessions, greeting
 from ebbgate.client.remote.items import item_of
 from ebbgate.client.remote.line import Broken
+from ebbgate.client.remote.pulse import Pulse
 from ebbgate.core.commands import Command, Done, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
 from ebbgate.errors import EbbgateError, InvalidRequest, NotAuthorized, ServerUnavailable
@@ -39,12 +40,8 @@ from ebbgate.wire.stream import (
 
 _log: Final = logging.getLogger("ebbgate")
 
-ANSWER_US: Final = 5 * SECOND
-"""How long a batch of renewals waits for its answers; then the next one says the same again."""
-
-
-EXPECTED_US: Final = 2 * SECOND
-"""For so long a session is greeted for that is about to hold a lease."""
+ANSWER_US: Final = 5 * SECOND  # then the next batch of renewals says the same again
+EXPECTED_US: Final = 2 * SECOND  # for so long a session is greeted for that is about to hold a lease
 
 
 class RenewalLine:
@@ -72,7 +69,8 @@ class RenewalLine:
         self._outcomes: list[Outcome | None] = []
         self._numbers = GREETING
         self._unsent = b""
-        self._heard_us = self._asked_us = 0  # when something came last; when something was asked first since
+        self._pulse = Pulse(has_others=dialler.has_others)
+        self._asked_us = 0  # when something was asked first since something came
         self._connections = 0
         self._listener, self._bell = socket.socketpair()
         self._listener.setblocking(False)
@@ -217,7 +215,7 @@ class RenewalLine:
         connection = self._connection
         assert connection is not None, "asked only where there is one"
         connection.line.say(items)
-        if self._asked_us <= self._heard_us:
+        if self._asked_us <= self._pulse.heard_us:
             self._asked_us = self.clock()
         self._send(connection)
 
@@ -258,7 +256,7 @@ class RenewalLine:
         except (OSError, Broken, EbbgateError) as error:
             self._drop(error)
             return
-        self._heard_us = self.clock()
+        self._pulse.heard(self.clock())
         for _, items in messages:
             for item in items:
                 self._hear(connection, item)
@@ -309,10 +307,14 @@ class RenewalLine:
 
     def _look(self) -> bool:
         """Give the connection up if it is silent; return whether an answer is missing."""
-        if self._connection is None or self._asked_us <= self._heard_us:
+        connection = self._connection
+        if connection is None or self._asked_us <= self._pulse.heard_us:
             return False
-        if self.clock() - self._asked_us > SILENT_US:
+        if self._pulse.is_gone(self.clock(), self._asked_us, waits=False):
             self._drop(TimeoutError("the server fell silent"))
+        else:
+            self._pulse.ask(connection.line)
+            self._send(connection)
         return True
 
     def _drop(self, error: Exception) -> None:
@@ -327,7 +329,7 @@ class RenewalLine:
         self._waiting.clear()
         self._unsent = b""
         if self.holding:
-            self._connector.start()
+            self._connector.start(connection.address)
 
     # --- making it
 
@@ -362,7 +364,7 @@ class RenewalLine:
             return False
         self._connection, hello = arrived
         self._greeted[hello.session] = hello.epoch
-        self._heard_us = self._asked_us = self.clock()
+        self._pulse.heard(self.clock())
         self._connector.works()
         self._connections += 1
         if self._connections > 1:

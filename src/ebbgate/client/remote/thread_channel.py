@@ -220,9 +220,8 @@ class ThreadChannel(Channel):
         if connection is not self._connection:  # a sender found it broken
             self._close(connection)
             return
-        if not ready or self._clock() >= self._look_us:
-            self._look(connection)
         if not ready:
+            self._look(connection)
             return
         try:
             data = connection.sock.recv(READ_BYTES)
@@ -241,6 +240,8 @@ class ThreadChannel(Channel):
             raise
         if answers:
             self._see_to_news(connection)
+        if self._clock() >= self._look_us and connection is self._connection:
+            self._look(connection)
 
     def _look(self, connection: Connection) -> None:
         self._look_us = self._clock() + LOOK_US
@@ -325,7 +326,7 @@ class ThreadChannel(Channel):
         if reads:
             self._close(connection)  # else whoever reads does it, woken by its end
         if busy:
-            self._connector.start()
+            self._connector.start(connection.address)
 
     def _close(self, connection: Connection) -> None:
         with self._sending:
