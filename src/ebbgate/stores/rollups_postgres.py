@@ -21,7 +21,7 @@ from ebbgate.stores.rollups import (
     oldest_span_us,
 )
 
-CALL_SECONDS: Final = 30.0
+CALL_SECONDS: Final = 10.0
 """How long one call may take: nobody waits for it."""
 
 

@@ -30,6 +30,7 @@ PRUNE_EVERY: Final = 60
 """Every so many flushes what is too old, or too much, is removed."""
 
 FORGET_MAX: Final = 1_000
+FINISH_SECONDS: Final = 3.0
 
 Open = Callable[[], HistoryStore]
 
@@ -64,20 +65,26 @@ class History:
         self._task = asyncio.create_task(self._work())
 
     async def finish(self) -> None:
-        """Write what there is, and close the store. Nothing is recorded any more."""
+        """Write what there is, and close the store, within `FINISH_SECONDS`. Nothing is recorded any more."""
+        with suppress(EbbgateError, TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                async with self._turn:  # a flush that is under way is not torn
+                    await self._stop()
+                if self._span.writer:
+                    self.recorder.end(self._now())
+                    await self._write(self._now())
+        await self._stop()
+        with suppress(EbbgateError):
+            await self._store.close()
+        self._store = MemoryHistory()
+
+    async def _stop(self) -> None:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
         self._opened.set()
-        with suppress(EbbgateError):
-            if self._span.writer:
-                self.recorder.end(self._now())
-                await self._write(self._now())
-        with suppress(EbbgateError):
-            await self._store.close()
-        self._store = MemoryHistory()
 
     async def _work(self) -> None:
         await self.open()

@@ -75,7 +75,7 @@ function options({ series, unit, most, span, zoom, point, axisValues }, width) {
     },
     scales: { x: { time: true, range: () => span() }, y: { range: (plot, low, high) => [0, top(Math.max(high ?? 0, most()), unit !== 'seconds')] } },
     axes: [
-      { ...axis, size: 26, space: 76, values: times },
+      { ...axis, size: 26, space: width < 400 ? 54 : 76, values: times },
       { ...axis, size: 54, space: 32, values: axisValues, incrs: { seconds: SECONDS, count: COUNTS }[unit] },
     ],
     series: [{}, ...lines(series, colour)],

@@ -20,7 +20,7 @@ const fine = new Intl.NumberFormat('en', { maximumFractionDigits: 2 });
 const level = (value) => (value === null || value === undefined ? '–' : value >= 100 ? number(value) : fine.format(value));
 const wait = (value) => (value === null || value === undefined ? '–' : value === 0 ? 'none' : duration(value));
 const short = (value) => (value === 0 ? '0' : value < 1 ? `${+(value * 1000).toPrecision(2)} ms` : value < 120 ? `${+value.toPrecision(3)} s` : value < 7200 ? `${+(value / 60).toPrecision(3)} min` : `${+(value / 3600).toPrecision(3)} h`);
-const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
+const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 2 });
 
 const clockOf = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 const dayOf = new Intl.DateTimeFormat('en-GB', { weekday: 'short', day: 'numeric', month: 'short' });
@@ -132,8 +132,8 @@ function Table({ shown, spends }) {
       ${spends && html`<td class="number" data-title="Spent">${level(point.spent_slots_mean)}</td>`}
       <td class="number" data-title="Waiting">${level(point.waiting_mean)}</td><td class="number" data-title="most waiting">${number(point.waiting_max)}</td>
       <td class="number" data-title="Grants">${number(point.grants)}</td><td class="number" data-title="per second">${perSecond(point.grants_per_second)}</td>
-      <td class="number" data-title="Half waited">${wait(point.wait_p50_seconds)}</td><td class="number" data-title="9 of 10 waited">${wait(point.wait_p90_seconds)}</td>
-      <td class="number" data-title="99 of 100 waited">${wait(point.wait_p99_seconds)}</td>
+      <td class="number" data-title="Half">${wait(point.wait_p50_seconds)}</td><td class="number" data-title="9 of 10">${wait(point.wait_p90_seconds)}</td>
+      <td class="number" data-title="99 of 100">${wait(point.wait_p99_seconds)}</td>
       <td class="number" data-title="Left the queue">${number(point.left)}</td><td class="number" data-title="Denied">${number(point.denied)}</td>
     </tr>`)}</tbody></table></div>`;
 }

@@ -107,7 +107,7 @@ export function Spark({ info }) {
   const seen = inUse.some((value) => value !== null);
   const top = Math.max(info.limit, 1, ...inUse.map((value) => value ?? 0));
   const { line, area, x } = outline(inUse, top);
-  return html`<svg class="spark" viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${said}>
+  return html`<svg class="spark${info.slot_decay_per_second > 0 ? ' rate' : ''}" viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${said}>
     <title>${said}</title>
     <path class="ground" d=${`M0 ${HEIGHT - 0.5}H${WIDTH}`} />
     ${seen && html`<path class="area" d=${area} /><path class="line" d=${line} />`}
