@@ -72,7 +72,9 @@ def test_every_help_ends_with_examples_that_it_explains(cli: Cli, command: str) 
             example.partition("\n\n")[0].replace("\\\n", " ").partition(">")[0].partition(" -- ")[0]
         )
         path = [
-            word for word in words[: 1 + (words[0] in {"limit", "gcl", "lease", "import", "store"})] if word[0] != "-"
+            word
+            for word in words[: 1 + (words[0] in {"limit", "gcl", "lease", "import", "store"})]
+            if word[0] != "-"
         ]
         explained = cli(" ".join([*path, "--help"])).out
         flags = [word for word in words if word.startswith("-")]

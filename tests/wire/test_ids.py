@@ -2,7 +2,9 @@
 
 import uuid
 
-from ebbgate.wire.ids import new_id
+import pytest
+
+from ebbgate.wire.ids import is_canonical, new_id
 
 
 def test_an_id_is_a_uuid_of_version_7_as_every_language_writes_it() -> None:
@@ -24,3 +26,19 @@ def test_the_time_is_where_version_7_has_it() -> None:
 
 def test_no_two_ids_of_one_instant_are_the_same() -> None:
     assert len({new_id(0) for _ in range(100_000)}) == 100_000
+
+
+def test_only_what_uuid_itself_would_write_is_canonical() -> None:
+    assert all(is_canonical(str(uuid.uuid4())) for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "0" * 32, "A" * 8 + "-0000-0000-0000-000000000000", f"{{{uuid.uuid4()}}}", "é" * 36]
+)
+def test_everything_else_is_not(text: str) -> None:
+    assert not is_canonical(text)
+
+
+def test_dashes_elsewhere_are_not_canonical() -> None:
+    digits = uuid.uuid4().hex
+    assert not is_canonical("-".join((digits[:4], digits[4:8], digits[8:16], digits[16:20], digits[20:])))
