@@ -179,8 +179,12 @@ class ThreadChannel(Channel):
     def _until(self, sleeper: Sleeper, until_us: int | None) -> None:
         """Return when `sleeper` is done or at `until_us`; read for all while nobody else does."""
         me = threading.get_ident()
+        led: Connection | None = None  # what was read: whoever drops it leaves the closing to its reader
         try:
             while not sleeper.done:
+                if led is not None and led is not self._connection:
+                    self._close(led)
+                    led = None
                 left_us = LOOK_US if until_us is None else until_us - self._clock()
                 if left_us <= 0:
                     return
@@ -196,6 +200,7 @@ class ThreadChannel(Channel):
                             self._leader = 0  # nothing to read: whoever is called first leads next
                         self._followers.append(sleeper)
                 if connection is not None:
+                    led = connection
                     self._read(connection, left_us)
                     continue
                 try:
@@ -208,6 +213,9 @@ class ThreadChannel(Channel):
                 if self._leader == me:
                     self._leader = 0
                 self._call_a_leader()
+                dropped = led is not None and led is not self._connection
+            if led is not None and dropped:
+                self._close(led)
 
     def _call_a_leader(self) -> None:
         """Wake one follower if nobody reads: whoever leaves does this, for the call may have been meant for it."""
