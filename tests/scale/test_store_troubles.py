@@ -17,6 +17,7 @@ from ebbgate.errors import ConcurrencySlotAcquisitionError
 from tests.client.remote.support import wait_until
 from tests.serving import ServedInThread, served
 from tests.stores import servers
+from tests.stores.proxy import proxy, socket_of
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.slow
 class Shared:
     """A database of one's own, and two servers on it."""
 
-    database: servers.Server
+    database: servers.Postgres | servers.Redis
     here: ServedInThread
     there: ServedInThread
 
@@ -114,6 +115,45 @@ def test_who_waits_keeps_its_place_while_the_store_is_away(shared: Shared) -> No
             shared.database.start()
             wait_until(lambda: ready(shared.here)[0] == ready(shared.there)[0] == 200)
         assert order == [0, 1, 2, 3]
+
+
+def test_clients_of_a_server_that_lost_the_store_move_within_a_second(shared: Shared) -> None:
+    """It lives and says so, and another one can reach the store."""
+    database = shared.database
+    target = (
+        socket_of(database.folder) if isinstance(database, servers.Postgres) else ("127.0.0.1", database.port)
+    )
+    namespace = servers.new_name()
+    with proxy(target) as between:
+        through = (
+            f"postgresql://postgres@127.0.0.1:{between.port}/postgres?namespace={namespace}"
+            "&sslmode=disable&gssencmode=disable"
+            if isinstance(database, servers.Postgres)
+            else f"redis://127.0.0.1:{between.port}/0?namespace={namespace}"
+        )
+        with served(through) as cut_off, served(database.url(namespace)) as healthy:
+            with Client(cut_off.url) as first:
+                first.create_limit("db", 1)
+            with Client(f"{cut_off.url},{healthy.url}") as client, Client(healthy.url) as witness:
+                order: list[int] = []
+
+                def wait(number: int) -> None:
+                    with client.concurrency("db"):
+                        order.append(number)
+
+                with ThreadPoolExecutor(3) as pool, client.concurrency("db", lease_duration=60) as kept:
+                    for number in range(3):
+                        pool.submit(wait, number)
+                        wait_until(lambda number=number: witness.read_limit("db").waiting == number + 1)  # type: ignore[misc]
+                    between.refuse()
+                    wait_until(lambda: ready(cut_off)[0] == 503)
+                    began = time.monotonic()
+                    assert client.read_limit("db").waiting == 3
+                    assert time.monotonic() - began < 1.5
+                    assert not kept.lost
+                assert order == [0, 1, 2]
+                between.flow()
+                wait_until(lambda: ready(cut_off)[0] == 200)
 
 
 def test_a_store_that_lost_its_last_commits_is_noticed_and_the_loss_is_bounded(

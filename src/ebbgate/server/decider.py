@@ -59,6 +59,7 @@ class Decider(ABC):
         self.audiences: list[Audience] = []
         self.watchers: list[Watcher] = []
         self.own_watchers: list[Watcher] = []  # called before them, with what was committed here
+        self.troubled: list[Callable[[EbbgateError], None]] = []  # called when the store is lost
         self.refused: list[Callable[[Refused], None]] = []  # called with each refusal
         self.doers = Doers()
         self.engine = Engine(self.book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
@@ -263,6 +264,8 @@ class Decider(ABC):
         now_us = self.store.clock()
         if self._failed is None:
             _log.error("the store is out of reach, nothing is granted: %s", error)
+            for troubled in self.troubled:
+                troubled(error)
         self._failed = error
         self.grace.failed(now_us)
         self._retry_us = now_us + RETRY_US

@@ -11,7 +11,7 @@ from ebbgate.core.commands import Away, Hello, Outcome, Told
 from ebbgate.core.model import SECOND, Session, Stored
 from ebbgate.errors import EbbgateError
 from ebbgate.server.decider import Decider
-from ebbgate.wire.stream import Down, EndedItem, GoodbyeItem, HurryItem, Role, item_of
+from ebbgate.wire.stream import Down, EndedItem, GoodbyeItem, HurryItem, Role, failed_item, item_of
 
 _log: Final = logging.getLogger("ebbgate.server")
 
@@ -55,6 +55,7 @@ class Sessions:
         self._closed = False
         decider.audiences.append(self)
         decider.watchers.append(self._saw)
+        decider.troubled.append(self._say_trouble)
 
     def __len__(self) -> int:
         """Return how many are connected."""
@@ -166,6 +167,11 @@ class Sessions:
         """See `Audience`."""
         for line in self._lines():
             line.send(HurryItem())
+
+    def _say_trouble(self, error: EbbgateError) -> None:
+        """Tell all that the store is out of reach: another server may reach it."""
+        for line in self._lines():
+            line.send(failed_item(0, error))
 
     def reloaded(self, book: Book) -> None:
         """See `Audience`: who is unknown by now must greet again, and everybody asks again for what it waits for."""

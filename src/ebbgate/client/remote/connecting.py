@@ -3,9 +3,12 @@
 Connecting may take seconds; done aside, it blocks no event loop, and no caller beyond its own timeout.
 """
 
+import contextlib
 import logging
 import random
 import threading
+import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from ebbgate.client.remote.addresses import Address
@@ -18,6 +21,10 @@ _log: Final = logging.getLogger("ebbgate")
 PAUSE_FIRST_SECONDS: Final = 0.05
 PAUSE_MAX_SECONDS: Final = 0.4
 """After a long absence of the server, its clients are back within this and half of it again."""
+
+SEEK_FIRST_SECONDS: Final = 0.3
+SEEK_MAX_SECONDS: Final = 5.0
+"""How long to wait between two looks for a server that can reach its store."""
 
 GREETINGS_MAX: Final = 3
 """How often one server is greeted in a row, if it knows the session under higher epochs."""
@@ -52,6 +59,8 @@ class Connector:
         self._over = threading.Event()
         self._soon = threading.Event()  # ends a pause
         self._failures = 0  # rounds since the last answer
+        self._seeks = 0  # since then
+        self._seek_at = 0.0  # not sooner than this, by the monotonic clock
         dialler.when_found(self.hurry)
 
     def start(self, broken: Address | None = None) -> None:
@@ -75,7 +84,45 @@ class Connector:
 
     def works(self) -> None:
         """Hear that the connection serves: after it breaks, another one is tried at once."""
-        self._failures = 0
+        self._failures = self._seeks = 0
+
+    def seek(self, stranded: Address, greet: Callable[[], HelloItem]) -> None:
+        """Have the channel connected to a server that serves; until there is one it keeps the connection that it has.
+
+        Where the store is down for all, thousands of clients seek in vain: so they do it more and more rarely.
+
+        Args:
+            stranded: the server that cannot reach its store.
+            greet: makes a greeting for another one.
+        """
+        now = time.monotonic()
+        with self._guard:
+            if not self._dialler.has_others or now < self._seek_at or self._over.is_set():
+                return
+            pause = min(SEEK_FIRST_SECONDS * 2 ** min(self._seeks, 10), SEEK_MAX_SECONDS)
+            self._seek_at = now + pause * random.uniform(0.5, 1.5)  # noqa: S311
+            self._seeks += 1
+        with contextlib.suppress(RuntimeError):  # no thread can be started: it is tried again
+            threading.Thread(
+                target=self._seek, args=(stranded, greet), name="ebbgate-connect", daemon=True
+            ).start()
+
+    def _seek(self, stranded: Address, greet: Callable[[], HelloItem]) -> None:
+        for address in self._dialler.order():
+            if address == stranded or self._over.is_set():
+                continue
+            hello = greet()
+            try:
+                connection = self._dialler.dial(address, hello)
+            except Stale as stale:
+                self._channel.stale(hello, stale.newest)
+            except EbbgateError as error:
+                self._dialler.failed(address)
+                _log.debug("no better server there: %s", error)
+            else:
+                self._dialler.failed(stranded)
+                self._channel.connected(connection, hello)
+                return
 
     def hurry(self) -> None:
         """Try again at once: another one has just found a server."""

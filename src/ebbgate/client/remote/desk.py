@@ -20,7 +20,13 @@ from ebbgate.core.commands import (
     Refused,
 )
 from ebbgate.core.model import SECOND
-from ebbgate.errors import EbbgateError, InvalidRequest, NotAuthorized, ServerUnavailable
+from ebbgate.errors import (
+    EbbgateError,
+    InvalidRequest,
+    NotAuthorized,
+    ServerUnavailable,
+    StoreUnavailable,
+)
 from ebbgate.wire.stream import (
     AcquireItem,
     AnswerItem,
@@ -108,6 +114,7 @@ class Desk:
         self.ended: list[Ended] = []  # losses that the gate is to be told
         self.hurried = False  # so is this
         self.goodbye_seconds = -1.0  # the server stops: come back after so long; -1: it does not
+        self.is_stranded = False  # the server cannot reach its store; another one may
         self.is_outdated = False  # the store does not know this session under this epoch
         self.works = False  # set by the first answer over a connection
         self.took_us = 0  # from the sending to the last answer
@@ -173,6 +180,7 @@ class Desk:
         return bool(
             self.ended
             or self.hurried
+            or self.is_stranded
             or self.is_outdated
             or self.goodbye_seconds >= 0
             or self.works
@@ -273,6 +281,7 @@ class Desk:
             case AnswerItem():
                 asked.settle(self, item)
             case FailedItem():
+                self.is_stranded |= item.code == StoreUnavailable.code
                 asked.settle(self, error_of(item))
             case RefusedItem(code="limit_not_found") if asked.sends > 1 and isinstance(
                 asked.item, DeleteItem
@@ -330,6 +339,8 @@ class Desk:
                 self.hurried = True
             case GoodbyeItem():
                 self.goodbye_seconds = item.after_seconds
+            case FailedItem():
+                self.is_stranded = True
             case _:
                 pass
 

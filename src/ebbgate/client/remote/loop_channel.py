@@ -15,12 +15,7 @@ from ebbgate.client.remote.asked import LoopAsked, time_is_up
 from ebbgate.client.remote.channel import Channel, is_final
 from ebbgate.client.remote.connecting import Connector
 from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler
-from ebbgate.client.remote.host import (
-    GIVE_BACK_US,
-    RELEASES_US,
-    Host,
-    patience_until,
-)
+from ebbgate.client.remote.host import GIVE_BACK_US, RELEASES_US, Host, patience_until
 from ebbgate.client.remote.items import acquire_item
 from ebbgate.client.remote.line import Broken
 from ebbgate.client.remote.outlet import Outlet
@@ -31,8 +26,7 @@ from ebbgate.errors import EbbgateError, ServerUnavailable
 from ebbgate.wire.questions import Answer, Question
 from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, ReleaseItem
 
-LOOK_US: Final = GIVE_BACK_US // 2
-"""How often is looked what time calls for while anything is unanswered."""
+LOOK_US: Final = GIVE_BACK_US // 2  # how often is looked what time calls for while anything is unanswered
 
 PART_ITEMS: Final = 32
 PROMPT_US: Final = 2_000
@@ -238,6 +232,9 @@ class LoopChannel(Channel):
         if desk.works:
             desk.works = False
             self._connector.works()
+        if desk.is_stranded:
+            desk.is_stranded = False
+            self._connector.seek(connection.address, self._greeting)
         if desk.goodbye_seconds >= 0:
             self._dialler.leave(connection.address, desk.goodbye_seconds)
             self._drop(connection, ConnectionError("the server stops"))
@@ -303,6 +300,9 @@ class LoopChannel(Channel):
         if self._is_closed:
             connection.close()
             return
+        if self._connection is not None:  # to a server that cannot reach its store
+            self._stop_listening(self._connection)
+            self._connection.close()
         self._desk.connected(epoch)
         self._connection = connection
         self._was_connected, self._is_attached, self._error = True, False, None

@@ -22,7 +22,7 @@ from ebbgate.client.remote.line import Broken
 from ebbgate.client.remote.pulse import Pulse
 from ebbgate.core.commands import Command, Done, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
-from ebbgate.errors import EbbgateError, InvalidRequest, NotAuthorized, ServerUnavailable
+from ebbgate.errors import EbbgateError, InvalidRequest, NotAuthorized, ServerUnavailable, StoreUnavailable
 from ebbgate.wire.stream import (
     AnswerItem,
     ByeItem,
@@ -257,9 +257,8 @@ class RenewalLine:
             self._drop(error)
             return
         self._pulse.heard(self.clock())
-        for _, items in messages:
-            for item in items:
-                self._hear(connection, item)
+        for item in (item for _, items in messages for item in items):
+            self._hear(connection, item)
         if connection is self._connection and connection.line.has_output:
             self._send(connection)
 
@@ -302,6 +301,8 @@ class RenewalLine:
             _log.info("not renewed yet: %s", error)
             if isinstance(error, InvalidRequest):
                 self._greeted.clear()
+            elif self._dialler.has_others and isinstance(error, StoreUnavailable):
+                self._drop(error)  # another server may reach the store
         else:
             self._outcomes[place] = outcome_of(item)
 
@@ -370,9 +371,8 @@ class RenewalLine:
         if self._connections > 1:
             self._sessions.hurry()  # nobody knows how long nothing could be renewed
         connection = self._connection
-        for _, items in connection.early:
-            for item in items:
-                self._hear(connection, item)
+        for item in (item for _, items in connection.early for item in items):
+            self._hear(connection, item)
         self._attach()
         return True
 

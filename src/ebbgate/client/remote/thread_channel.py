@@ -267,12 +267,15 @@ class ThreadChannel(Channel):
             ended, desk.ended = desk.ended, []
             hurried, desk.hurried = desk.hurried, False
             works, desk.works = desk.works, False
+            is_stranded, desk.is_stranded = desk.is_stranded, False
         for loss in ended:
             self._host.ended(loss)
         if hurried:
             self._host.hurry()
         if works:
             self._connector.works()
+        if is_stranded:
+            self._connector.seek(connection.address, self._greeting)
         if desk.goodbye_seconds >= 0:
             self._dialler.leave(connection.address, desk.goodbye_seconds)
             self._drop(connection, ConnectionError("the server stops"))
@@ -301,8 +304,13 @@ class ThreadChannel(Channel):
                 return
             self._desk.connected(hello.epoch)
             self._desk.received(connection.early)
-            self._connection = connection
+            older, self._connection = self._connection, connection
             self._was_connected, self._is_attached, self._error = True, False, None
+            reads = self._leader in {0, threading.get_ident()}
+        if older is not None:  # to a server that cannot reach its store
+            older.shut_down()
+            if reads:
+                self._close(older)  # else whoever reads does it, woken by its end
         self._see_to_news(connection)
         self._host.reconnected()
         with self._mutex:
