@@ -133,7 +133,7 @@ function List({ text, show, sort, wanted }) {
     if (state.count !== null) setCount(state.count);
   }, [state.count]);
   useEffect(() => {
-    const link = wanted.current && state.isCurrent && list.current?.querySelector(`a[data-index="${wanted.current.index}"]`);
+    const link = wanted.current?.query === state.query && state.isCurrent && list.current?.querySelector(`a[data-index="${wanted.current.index}"]`);
     if (!link) return;
     if (wanted.current.opens) go(link.getAttribute('href').slice(1));
     else link.focus({ preventScroll: true });
@@ -147,7 +147,7 @@ function List({ text, show, sort, wanted }) {
     event.preventDefault();
     const place = list.current.getBoundingClientRect().top + to * height;
     if (place < 160 || place > window.innerHeight - 2 * height) window.scrollBy(0, place - window.innerHeight / 2);
-    wanted.current = { index: to, opens: false };
+    wanted.current = { index: to, opens: false, query: state.query };
     draw((old) => old + 1);
   };
   const hold = (held) => () => {
@@ -216,7 +216,7 @@ export function Overview() {
   const down = (event) => {
     if (event.key !== 'ArrowDown' && event.key !== 'Enter') return;
     event.preventDefault();
-    wanted.current = { index: 0, opens: event.key === 'Enter' };
+    wanted.current = { index: 0, opens: event.key === 'Enter', query: JSON.stringify([event.target.value, show, sort]) };
     redraw((old) => old + 1);
   };
   return html`
