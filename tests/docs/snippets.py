@@ -177,7 +177,7 @@ class Page:
         )
         # starts one on a shared store, and returns its address
         self.serve_sharing: Callable[[str], str] | None = None
-        self.servers: dict[str, str] = {}  # of those: address on the page -> address here
+        self.servers: dict[str, str] = {}  # of those, and of the store: address on the page -> address here
         places = {
             "HOME": str(folder),
             "XDG_DATA_HOME": str(folder),

@@ -1,5 +1,6 @@
 """Whatever a page shows works: every Python block and every console line of README and docs is run."""
 
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -68,6 +69,7 @@ def test_what_a_page_shows_works(name: str, page: Page, request: pytest.FixtureR
             shown = SHARING[name]
             store = request.getfixturevalue("new_postgres" if "postgresql" in shown else "new_valkey")()
             page.serve_sharing = sharing(page.folder, stack, shown, store)
+            page.servers[shown] = shlex.quote(store)
         for block in blocks(name):
             page.run(block)
 

@@ -74,6 +74,7 @@ def test_every_option_has_its_variable_and_the_default_of_the_server() -> None:
         "drain_seconds": "drain_seconds", "connections_max": "connections_max", "log_level": "log_level",
     }.items():  # fmt: skip
         assert defaults.pop(flag) == getattr(own, field)
+    assert (defaults.pop("store_upgrade") == "auto") is own.upgrade
     assert set(defaults.values()) == {None, "table"}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -124,6 +125,14 @@ async def test_a_database_that_isolates_more_is_as_good(postgres: servers.Postgr
 
 
 # --- the schema
+
+
+def test_every_step_notes_its_own_number() -> None:
+    noted = [
+        re.findall(r"INTO migration \(number, works_from\) VALUES \((\d+), \d+\)", step)
+        for step in migrations()
+    ]
+    assert noted == [[str(number)] for number in range(1, len(noted) + 1)]
 
 
 @pytest.mark.asyncio
