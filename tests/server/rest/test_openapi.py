@@ -42,6 +42,8 @@ def test_it_names_every_route_that_is_promised(document: dict[str, Any]) -> None
         "/v1/spends": {"post"},
         "/v1/events": {"get"},
         "/v1/limits/{name_or_id}/cool-down": {"post"},
+        "/v1/limits/{name_or_id}/history": {"get"},
+        "/v1/history": {"get"},
     }
 
 
