@@ -370,6 +370,7 @@ class ServerSiege:
             "limits.db-owner",
             "limits.db-presence",
             "limits.db-checkpoint",
+            "limits.db-history",
         }
         assert left <= allowed, left - allowed
 
