@@ -72,6 +72,8 @@ NOT_RUN = {
         ),
         "they ask the database server of a machine; the tests of this page have one of their own",
     ),
+    "curl -N -G http://127.0.0.1:4220/v1/events "
+    """--data-urlencode 'views=[{"kind":"limits","show":"waiting"}]'""": "it never ends",
     "curl -N http://127.0.0.1:4220/v1/events": "it never ends: tests/server/rest/test_events.py watches",
     **dict.fromkeys(
         (

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
@@ -131,6 +132,54 @@ def test_the_keyboard_is_enough(window: Opens, here: Served) -> None:
     page.locator("h1").click()
     page.keyboard.press("g")
     expect(page.get_by_role("table", name="Limits")).to_be_visible()
+
+
+def test_a_limit_is_made_changed_and_deleted_without_a_pointer(window: Opens, here: Served) -> None:
+    page = window(here.url).page
+    expect(page.locator("main")).to_be_visible()
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+
+    def to(role: Any, name: str) -> None:  # noqa: ANN401 - as playwright names roles
+        """Go on with the Tab key until this has the focus."""
+        wanted = page.get_by_role(role, name=name, exact=True)
+        expect(wanted).to_be_attached()
+        for _ in range(60):
+            if wanted.evaluate("it => it === document.activeElement"):
+                return
+            page.keyboard.press("Tab")
+        raise AssertionError(f"the Tab key does not lead to {name}")
+
+    page.keyboard.press("n")
+    to("textbox", "Name")
+    page.keyboard.type("by-keys")
+    to("button", "Create the limit")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="by-keys", exact=True)).to_be_visible()
+    held = here.acquire("by-keys")
+    to("button", "Resize")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("1")
+    page.keyboard.press("Enter")
+    expect(page.locator(".totals")).to_contain_text("1 of 1")
+    here.acquire("by-keys", status=202, labels={"job": "next"})
+    expect(page.get_by_role("region", name="Queue")).to_contain_text("job=next")
+    to("button", "Revoke the lease of REST from 127.0.0.1")
+    page.keyboard.press("Enter")
+    to("button", "Revoke")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("region", name="Holders")).to_contain_text("job=next")
+    assert here.read(held).json()["why"] == "revoked"
+    to("button", "Disable")
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").get_by_role("button", name="Disable").press("Enter")
+    expect(page.get_by_role("button", name="Enable")).to_be_visible()
+    to("button", "Delete")
+    page.keyboard.press("Enter")
+    page.keyboard.type("by-keys")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("#/$"))
+    assert here.client.get("/v1/limits/by-keys").status_code == 404
 
 
 def test_ten_thousand_limits_are_asked_for_as_they_are_seen(window: Opens) -> None:

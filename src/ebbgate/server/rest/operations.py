@@ -247,6 +247,12 @@ EVENTS: Final = Operation(
     description="First `snapshot`, then `change` up to four times a second, `goodbye` when the server stops.",
     parameters=(
         Parameter("limit", "query", {"type": "string"}, "Only what concerns the limit of this name or id."),
+        Parameter(
+            "views",
+            "query",
+            {"type": "string"},
+            "A JSON array of views: only these are told, as pages need it.",
+        ),
         Parameter("Last-Event-ID", "header", {"type": "string"}, "Where the viewer was."),
     ),
     replies={200: Reply("Events.", str, media_type="text/event-stream")},

@@ -1,5 +1,5 @@
 // Small pieces that several pages show.
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { Problem } from './api.js';
 import { duration, number, rate } from './format.js';
 import { html } from './html.js';
@@ -101,7 +101,7 @@ export function Dialog({ title, verb, danger = false, disabled = false, act, clo
   const dialog = useRef(null);
   const [problem, setProblem] = useState(null);
   const [busy, setBusy] = useState(false);
-  useEffect(() => {
+  useLayoutEffect(() => { // before the next key comes
     dialog.current.showModal();
   }, []);
   const submit = async (event) => {
