@@ -72,7 +72,7 @@ def test_a_history_does_not_depend_on_how_python_hashes() -> None:
 def test_everything_that_can_go_wrong_does() -> None:
     faults: Counter[str] = Counter()
     shapes = set()
-    for seed in range(100, 130):
+    for seed in range(100, 137):
         faults.update(simulate.run(seed, 1_500).faults)
         shapes.add(plan_of(seed).shape)
     expected = {

@@ -4,7 +4,7 @@ Its sessions and its end of every stream are the real ones (`ebbgate.server`); s
 the engine, the sockets, and what is asked over REST.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol, cast
 
@@ -15,6 +15,7 @@ from ebbgate.core.model import SECOND, Lease, Settings, Stored
 from ebbgate.errors import EbbgateError
 from ebbgate.server import decider as real
 from ebbgate.server.audience import Answered, Audience, Watcher
+from ebbgate.server.doing import Doers
 from ebbgate.server.lasts import Lasts
 from ebbgate.server.sessions import AWAY_GRACE_US, Sessions
 from ebbgate.server.socket import StreamSocket
@@ -64,6 +65,8 @@ class Front:
         """Nobody listens yet."""
         self.audiences: list[Audience] = []
         self.watchers: list[Watcher] = []
+        self.troubled: list[Callable[[EbbgateError], None]] = []
+        self.doers = Doers()
         self.address = server.name
         self.turn = 0  # rises with every question: nobody is kept waiting for others here
         self.lasts = Lasts()
