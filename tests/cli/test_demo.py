@@ -65,7 +65,7 @@ def test_slots_have_passed_on_when_the_living_use_more_than_the_dead_one_left_th
 
 
 def test_whoever_asked_earlier_and_got_in_later_is_counted() -> None:
-    first, second = visit(0, 10, token=1), visit(100, 110, token=2)
+    first, second = visit(0, 10, token=1), visit(300, 310, token=2)
     assert in_order([second, first]).proven
     assert not in_order([first._replace(token=3), second]).proven, "by the count of the store"
     assert not in_order([first._replace(token=3, arrival=3), second]).proven, "by their own clocks"

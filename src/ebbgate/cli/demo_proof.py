@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 SECOND_NS: Final = 1_000_000_000
 
-APART_NS: Final = 50_000_000
+APART_NS: Final = 250_000_000
 """Asked so far apart by the workers' own clocks, two asked in that order; nearer, the store's count tells."""
 
 
