@@ -12,6 +12,7 @@ import pytest
 
 from ebbgate import AsyncClient, Client
 from tests.client.remote.support import wait_until
+from tests.prefect.support import Caller
 from tests.scale.conftest import Serve
 from tests.serving import ServedInThread
 
@@ -144,6 +145,29 @@ def _counted(server: ServedInThread) -> tuple[float, float, float]:
         float(found.get('ebbgate_ends_total{limit="db",why="released"}', 0)),
         float(found["ebbgate_servers"]),
     )
+
+
+def test_a_client_of_prefect_keeps_its_place_whatever_server_it_comes_back_to(serve: Serve) -> None:
+    places = [serve(prefect_wait_seconds=0.2).url.removeprefix("ebbgate") for _ in range(3)]
+    holder, client, later = Caller(f"http{places[0]}"), "one queue of a client", Caller(f"http{places[1]}")
+    holder.create("db", 1)
+    lease = holder.acquire("db").lease_id
+    callers = [Caller(f"http{place}") for place in places]
+    for caller in callers:
+        caller.client = client
+    assert callers[0].acquire("db").body["position"] == 1
+    assert later.acquire("db").body["position"] == 2
+    for _ in range(2):
+        for caller in callers:
+            assert caller.acquire("db").body["position"] == 1
+    holder.release(lease)
+    granted = callers[1].acquire("db").lease_id
+    with Client(f"ebbgate{places[2]}") as witness:
+        until = time.monotonic() + 7  # longer than the others keep its place
+        while time.monotonic() < until:
+            assert [held.id for held in witness.list_leases("db", "held")] == [granted]
+            threading.Event().wait(0.2)
+    callers[2].release(granted)
 
 
 def test_namespaces_know_nothing_of_each_other(serve: Serve, request: pytest.FixtureRequest) -> None:

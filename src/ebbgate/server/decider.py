@@ -39,6 +39,9 @@ RECENT_MAX: Final = 1_000
 class Decider(ABC):
     """A book, its store, and the loop that they run on."""
 
+    is_shared = False
+    """Whether other servers may decide on the same store."""
+
     jobs_max: int
     """How many callers are answered by one decision; the others by the next one."""
 

@@ -42,6 +42,7 @@ class NetworkDecider(Decider):
 
     store: NetworkStore
     jobs_max = 1_024
+    is_shared = True
 
     def __init__(
         self, store: NetworkStore, settings: Settings | None = None, *, recovery_grace_us: int = RECOVERY_US

@@ -29,7 +29,7 @@ from ebbgate.core.commands import (
     Told,
     Waiting,
 )
-from ebbgate.core.model import SECOND, Slots
+from ebbgate.core.model import SECOND, Lease, Slots
 from ebbgate.errors import EbbgateError, StoreUnavailable
 from ebbgate.server.decider import Decider, ignore
 from ebbgate.server.prefect.request import Request
@@ -267,6 +267,10 @@ class Places:
         """Speak for who was asked to come back later; give its place up when it does not come."""
         if self._stopping:
             return
+        if self._is_elsewhere(place):
+            self._take(place)
+            self._places.pop(place.command.id, None)
+            return
         if time.monotonic() >= place.until:
             self._take(place)
             self._give_back(place)
@@ -275,11 +279,47 @@ class Places:
             self._decider.submit((place.command,), ignore)
         self._set_timer(place)
 
+    def _is_elsewhere(self, place: Place) -> bool:
+        """Tell whether a client has asked another server since, and waits or was let in there."""
+        lease = self._decider.book.leases.get(place.command.id)
+        if not self._decider.is_shared or lease is None:
+            return False
+        is_fetched = lease.state == "held" and lease.attend_due_us < 0
+        return is_fetched or lease.wake != self._decider.address
+
     def _taken_up(self, stand: Stand) -> Place | None:
         left = self._left.get(stand)
         if not left:
-            return None
+            return self._taken_over(stand)
         return self._take(left[0])
+
+    def _taken_over(self, stand: Stand) -> Place | None:
+        """Return the place that a client had at another server; one without an id may still be waiting there."""
+        if not self._decider.is_shared or stand.client.startswith("["):
+            return None
+        book = self._decider.book
+        for lease_id in book.by_session.get(stand.session, ()):
+            lease = book.leases[lease_id]
+            if lease_id not in self._places and self._stand_of(lease) == stand:
+                return self._known(stand, lease)
+        return None
+
+    def _stand_of(self, lease: Lease) -> Stand | None:
+        """Return where the client of a lease finds its place; None: it has none, or no more."""
+        client = lease.labels.get(CLIENT_LABEL)
+        if lease.state == "ended" or lease.attend_due_us < 0 or client is None:
+            return None
+        return Stand(lease.session, client, lease.asked, lease.kind == "spend")
+
+    def _known(self, stand: Stand, lease: Lease) -> Place:
+        """Return a place that another server made."""
+        return self._new(
+            stand,
+            Acquire(
+                lease.id, lease.session, EPOCH, lease.asked, lease.duration_us, spend=stand.spend,
+                labels=lease.labels, wake=self._decider.address, attended=False,
+            ),
+        )  # fmt: skip
 
     def _take(self, place: Place) -> Place:
         if place.timer is not None:
@@ -292,22 +332,13 @@ class Places:
 
     def _recover(self) -> None:
         """Find the places that were kept on this store before this server came."""
-        if self._recovered:
-            return
+        if self._recovered or self._decider.is_shared:
+            return  # those of other servers are still kept there, until their clients come here
         self._recovered = True
         for lease in list(self._decider.book.leases.values()):
-            client = lease.labels.get(CLIENT_LABEL)
-            if lease.state == "ended" or lease.attend_due_us < 0 or client is None:
-                continue
-            if not self.is_mine(lease.session):
-                continue
-            spend = lease.kind == "spend"
-            command = Acquire(
-                lease.id, lease.session, EPOCH, lease.asked, lease.duration_us, spend=spend,
-                labels=lease.labels, wake=self._decider.address, attended=False,
-            )  # fmt: skip
-            place = self._new(Stand(lease.session, client, lease.asked, spend), command)
-            self._leave(place, _RECOVERED_SECONDS)
+            stand = self._stand_of(lease)
+            if stand is not None and self.is_mine(lease.session):
+                self._leave(self._known(stand, lease), _RECOVERED_SECONDS)
 
     # --- giving back, and making sure
 
