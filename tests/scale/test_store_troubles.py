@@ -169,6 +169,7 @@ def test_a_store_that_lost_its_last_commits_is_noticed_and_the_loss_is_bounded(
                 (file,) = (valkey.log.parent / "appendonlydir").glob("*.incr.aof")
                 written = file.stat().st_size
                 with client.concurrency("db", lease_duration=60) as forgotten:
+                    assert other.read_limit("db").held_slots == 1, "both servers know of it"
                     valkey.end(signal.SIGKILL)
                     with file.open("r+b") as log:
                         log.truncate(written)
