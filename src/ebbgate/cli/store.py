@@ -31,7 +31,7 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(*, store: _Store = "", output: Output = "table") -> None:
-    """Connect to a store as a server would, and tell whether all is well. It changes nothing."""
+    """Connect to a store as a server would, and tell whether all is well. It commits nothing."""
     _show(_looked_at(store, upgrade=False), output)
 
 

@@ -2,6 +2,7 @@
 
 import _thread
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -129,6 +130,43 @@ def test_an_interrupt_while_a_thread_sends_or_reads_for_all_harms_nobody(
         over.set()
         assert all(future.result(20) for future in contending)
     assert client.read_limit("db").held_slots == 0
+
+
+@pytest.mark.parametrize("breaks", [1, 2])
+def test_connections_that_broke_while_their_reader_was_held_up_are_closed(
+    client: Client, monkeypatch: pytest.MonkeyPatch, breaks: int
+) -> None:
+    client.create_limit("db", 1)
+    gate: Any = client.gate
+    channel = gate.threads
+    clock = channel._clock
+    held_up, go_on = threading.Event(), threading.Event()
+
+    def hold_up() -> int:
+        if sys._getframe(1).f_code.co_name == "_until" and channel._leader == threading.get_ident():
+            held_up.set()
+            assert go_on.wait(20)
+        now_us: int = clock()
+        return now_us
+
+    def wait() -> None:
+        with client.concurrency("db", timeout_seconds=20):
+            pass
+
+    broken = []
+    with ThreadPoolExecutor(1) as pool:
+        with client.concurrency("db"):
+            waiting = pool.submit(wait)
+            wait_until(lambda: channel._leader)
+            monkeypatch.setattr(channel, "_clock", hold_up)
+            assert held_up.wait(20)
+            for _ in range(breaks):
+                broken.append(channel._connection)
+                channel._drop(broken[-1], ConnectionError("it broke"))
+                wait_until(lambda: channel._connection is not None)
+            go_on.set()
+        waiting.result(20)
+    assert [connection.sock.fileno() for connection in broken] == [-1] * breaks
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -165,6 +165,14 @@ def test_patching_changes_what_is_given_alone(rest: Served) -> None:
     problem_of(rest.client.patch("/v1/limits/nobody", json={"limit": 1}), 404, "limit_not_found")
 
 
+@pytest.mark.parametrize("wrong", ["a%26b", "%20a", "a%07"])
+def test_putting_at_what_cannot_be_a_name_is_refused_whatever_the_new_name(rest: Served, wrong: str) -> None:
+    problem_of(
+        rest.client.put(f"/v1/limits/{wrong}", json={"name": "data", "limit": 2}), 422, "invalid_limit"
+    )
+    problem_of(rest.client.get("/v1/limits/data"), 404, "limit_not_found")
+
+
 def test_renaming_to_a_name_that_is_taken_is_refused(rest: Served) -> None:
     rest.limit("a")
     rest.limit("b")

@@ -44,6 +44,7 @@ class ThreadChannel(Channel):
         self._mutex = threading.Lock()  # guards all of this, the desk and the line; held for microseconds
         self._sending = threading.Lock()
         self._leader = 0  # the thread that reads; 0: none
+        self._led: Connection | None = None  # what it reads, or read last: not always the connection of now
         self._followers: list[Sleeper] = []
         self._look_us = 0  # when whoever reads looks next though there is always something to read
         self._left: dict[str, ThreadAsked] = {}  # releases whose caller went on without an answer
@@ -182,9 +183,6 @@ class ThreadChannel(Channel):
         led: Connection | None = None  # what was read: whoever drops it leaves the closing to its reader
         try:
             while not sleeper.done:
-                if led is not None and led is not self._connection:
-                    self._close(led)
-                    led = None
                 left_us = LOOK_US if until_us is None else until_us - self._clock()
                 if left_us <= 0:
                     return
@@ -199,23 +197,28 @@ class ThreadChannel(Channel):
                         if self._leader == me:
                             self._leader = 0  # nothing to read: whoever is called first leads next
                         self._followers.append(sleeper)
-                if connection is not None:
-                    led = connection
-                    self._read(connection, left_us)
-                    continue
+                    dropped, led = (led, connection) if led is not connection else (None, led)
+                    if led is not None:
+                        self._led = led
                 try:
-                    sleeper.sleep(left_us)
+                    if dropped is not None:
+                        self._close(dropped)
+                    if connection is not None:
+                        self._read(connection, left_us)
+                    else:
+                        sleeper.sleep(left_us)
                 finally:
-                    with self._mutex:
-                        self._followers.remove(sleeper)
+                    if connection is None:
+                        with self._mutex:
+                            self._followers.remove(sleeper)
         finally:
             with self._mutex:
                 if self._leader == me:
                     self._leader = 0
                 self._call_a_leader()
-                dropped = led is not None and led is not self._connection
-            if led is not None and dropped:
-                self._close(led)
+                dropped = led if led is not self._connection else None
+            if dropped is not None:
+                self._close(dropped)
 
     def _call_a_leader(self) -> None:
         """Wake one follower if nobody reads: whoever leaves does this, for the call may have been meant for it."""
@@ -306,10 +309,10 @@ class ThreadChannel(Channel):
             self._desk.received(connection.early)
             older, self._connection = self._connection, connection
             self._was_connected, self._is_attached, self._error = True, False, None
-            reads = self._leader in {0, threading.get_ident()}
+            left = older is not None and self._is_led_by_another(older)
         if older is not None:  # to a server that cannot reach its store
             older.shut_down()
-            if reads:
+            if not left:
                 self._close(older)  # else whoever reads does it, woken by its end
         self._see_to_news(connection)
         self._host.reconnected()
@@ -336,13 +339,17 @@ class ThreadChannel(Channel):
             self._connection = None
             self._broken_us = self._clock()
             self._note(error)
-            reads = self._leader in {0, threading.get_ident()}
+            left = self._is_led_by_another(connection)
             busy = self._desk.is_busy() and not self._is_closed
         connection.shut_down()
-        if reads:
+        if not left:
             self._close(connection)  # else whoever reads does it, woken by its end
         if busy:
             self._connector.start(connection.address)
+
+    def _is_led_by_another(self, connection: Connection) -> bool:
+        """Tell whether another thread reads it, and so has to close it."""
+        return self._led is connection and self._leader not in {0, threading.get_ident()}
 
     def _close(self, connection: Connection) -> None:
         with self._sending:

@@ -11,7 +11,7 @@ from litestar.types import ASGIApp, Scope
 
 from ebbgate.core.commands import CoolDown, DeleteLimit, Done, Outcome, PutLimit, Refused
 from ebbgate.core.decay import parse_rate
-from ebbgate.core.limits import is_uuid
+from ebbgate.core.limits import check_name, is_uuid
 from ebbgate.errors import InvalidRequest
 from ebbgate.server.decider import Decider
 from ebbgate.server.doing import doer_of
@@ -98,7 +98,7 @@ class LimitRoutes:
         mode: Mode = "put"
         if is_uuid(target):
             mode = "update"
-        elif name is not None and normalize("NFC", name) != normalize("NFC", target):
+        elif name is not None and normalize("NFC", name) != check_name(target):
             exists = isinstance(await self._decider.ask(ReadLimit(target)), LimitInfo)
             mode, target = ("update", target) if exists else ("put", name)
         decay = _decay(limit.slot_decay_per_second, limit.rate)
