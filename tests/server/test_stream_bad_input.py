@@ -7,7 +7,7 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Opcode
 
-from ebbgate.core.book import Book
-from ebbgate.core.commands import Command, Done
+from ebbgate.server.embedded_decider import EmbeddedDecider
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.stream import Connection
-from ebbgate.wire.questions import Answer, ListLeases, Question, ReadLimit, answer
+from ebbgate.stores.memory import MemoryStore
+from ebbgate.wire.questions import ListLeases, ReadLimit
 from ebbgate.wire.stream import (
     AcquireItem,
     AskItem,
@@ -35,6 +35,7 @@ from ebbgate.wire.stream import (
     RevokeItem,
     Up,
     WaitingItem,
+    decode_down,
     decode_up,
 )
 from tests.server.conftest import Serve, Talk
@@ -382,33 +383,6 @@ class _Socket:
         """Nothing is read here."""
 
 
-class _Clock:
-    def clock(self) -> int:
-        return 1
-
-
-class _Decider:
-    """Accepts whatever it is asked, in the next turn of the loop."""
-
-    address = "here"
-    turn = 0
-    store = _Clock()
-
-    def __init__(self) -> None:
-        self.book = Book()
-        self.audiences: list[Any] = []
-        self.watchers: list[Any] = []
-        self.commands: list[Command] = []
-
-    def submit(self, commands: list[Command], answered: Callable[[Any], None]) -> None:
-        self.commands += commands
-        outcomes = [Done("x") for _ in commands]
-        asyncio.get_running_loop().call_soon(answered, outcomes)
-
-    def ask(self, question: Question) -> Answer:
-        return answer(question, self.book, 1, list)
-
-
 kinds = st.sampled_from(
     ["hello", "bye", "acquire", "renew", "release", "revoke", "put", "delete", "ask", "open"]
 )
@@ -441,17 +415,20 @@ def test_whatever_comes_is_answered_or_ends_the_connection_and_never_the_loop(fo
         errors: list[dict[str, Any]] = []
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: errors.append(context))
-        decider, socket = _Decider(), _Socket()
-        connection = Connection(decider, Sessions(decider), socket, "")  # type: ignore[arg-type]  # stand-ins
+        decider, socket = EmbeddedDecider(MemoryStore(), None), _Socket()
+        await decider.start()
+        connection = Connection(decider, Sessions(decider), socket, "")  # type: ignore[arg-type]  # no network
         for message in found:
             connection.received(message)
             await asyncio.sleep(0)
         for _ in range(8):
             await asyncio.sleep(0)
         connection.ended(certain=True)
+        await decider.close()
         assert not errors, errors
         assert not connection._held
-        msgspec.json.encode([str(command) for command in decider.commands])
+        for data in socket.written:
+            decode_down(data)
 
     asyncio.run(story())
 

@@ -1,9 +1,9 @@
 """Keeping the leases of a process alive: what is due when, and the thread that sees to it."""
 
 import logging
-import random
 import threading
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Final, Protocol
 
 from ebbgate.client.lease import Lease, warn_of_loss
@@ -129,7 +129,7 @@ class Renewer:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._planned_us = 0
-        self._upkeep = Upkeep(gate.holding, random.uniform)
+        self._upkeep = Upkeep(gate.holding, Random().uniform)  # noqa: S311 - its own: programs may have seeded everybody's
         self._losses: list[Lease] = []
         self._stopping = False
 

@@ -5,7 +5,6 @@ Connecting may take seconds; done aside, it blocks no event loop, and no caller 
 
 import contextlib
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -100,7 +99,7 @@ class Connector:
             if not self._dialler.has_others or now < self._seek_at or self._over.is_set():
                 return
             pause = min(SEEK_FIRST_SECONDS * 2 ** min(self._seeks, 10), SEEK_MAX_SECONDS)
-            self._seek_at = now + pause * random.uniform(0.5, 1.5)  # noqa: S311
+            self._seek_at = now + pause * self._dialler.chance.uniform(0.5, 1.5)
             self._seeks += 1
         with contextlib.suppress(RuntimeError):  # no thread can be started: it is tried again
             threading.Thread(
@@ -191,5 +190,5 @@ class Connector:
         pause = self._dialler.pause_seconds()
         if self._failures:
             grown = PAUSE_FIRST_SECONDS * 2 ** min(self._failures - 1, 10)
-            pause = max(pause, min(grown, PAUSE_MAX_SECONDS) * random.uniform(0.5, 1.5))  # noqa: S311
+            pause = max(pause, min(grown, PAUSE_MAX_SECONDS) * self._dialler.chance.uniform(0.5, 1.5))
         return pause

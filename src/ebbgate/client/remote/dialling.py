@@ -1,13 +1,13 @@
 """Opening a connection to one of several servers: sockets, the upgrade, the greeting. It blocks, in a thread."""
 
 import contextlib
-import random
 import select
 import socket
 import ssl
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Final
 
 from websockets.exceptions import InvalidState
@@ -130,6 +130,7 @@ class Dialler:
         self._api_key = api_key
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
+        self.chance = Random()  # noqa: S311 - its own: programs may have seeded everybody's
         self._not_before: dict[Address, float] = {}  # servers that have asked not to come back sooner
         self._failed_at: dict[Address, float] = {}  # when servers failed last
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
@@ -150,7 +151,7 @@ class Dialler:
 
     def leave(self, address: Address, seconds: float) -> None:
         """Keep away from a server that stops, for about so long."""
-        self._not_before[address] = time.monotonic() + seconds * random.uniform(1.0, 1.5)  # noqa: S311
+        self._not_before[address] = time.monotonic() + seconds * self.chance.uniform(1.0, 1.5)
 
     @property
     def has_others(self) -> bool:
@@ -171,7 +172,7 @@ class Dialler:
                 self._failed_at.get(address, -DOUBT_SECONDS) > now - DOUBT_SECONDS,
             )
 
-        return sorted(random.sample(self.addresses, len(self.addresses)), key=doubt)
+        return sorted(self.chance.sample(self.addresses, len(self.addresses)), key=doubt)
 
     def pause_seconds(self) -> float:
         """Return how long to wait because all servers have asked for it."""
