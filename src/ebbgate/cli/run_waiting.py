@@ -8,12 +8,16 @@ from types import TracebackType
 from typing import Final, Self
 
 from ebbgate.cli.printing import say
-from ebbgate.client.progress import FIRST_US, Situation, Watch, next_moment_us, sentence
+from ebbgate.client.progress import Situation, Watch, next_moment_us, sentence
 from ebbgate.core.model import SECOND
 from ebbgate.wire.words import clean, duration
 
 _FIRST_SECONDS: Final = 1.5
 """After this a person at a terminal is told that there is no answer; why they wait, they are told after 1 s."""
+
+_UNANSWERED_SECONDS: Final = 4.0
+"""The same elsewhere, where it cannot be taken back: why they wait is told 2 s after they have asked, and a busy
+machine takes its time to ask and to answer."""
 
 _MARGIN: Final = 4  # columns, for the ^C that a terminal echoes
 _DRAW_SECONDS: Final = 0.25
@@ -78,7 +82,7 @@ class Waiting:
 
     def _run(self) -> None:
         if not self._live:
-            if not self._over.wait(FIRST_US / SECOND + _DRAW_SECONDS) and self._heard is None:
+            if not self._over.wait(_UNANSWERED_SECONDS) and self._heard is None:
                 say(f"ebbgate: {self._text()}")
             return
         pause = _FIRST_SECONDS
