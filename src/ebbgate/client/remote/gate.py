@@ -22,7 +22,7 @@ from ebbgate.client.remote.thread_channel import ThreadChannel
 from ebbgate.client.renewal import Renewer
 from ebbgate.core.commands import Command, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
-from ebbgate.errors import ServerUnavailable
+from ebbgate.errors import ServerUnavailable, StoreUnavailable
 from ebbgate.wire.ids import new_id
 from ebbgate.wire.questions import Answer, Question
 from ebbgate.wire.stream import AnswerItem, AskItem, Up
@@ -31,6 +31,9 @@ CLOSE_US: Final = 2 * SECOND
 """The longest that closing takes."""
 
 RETRY_US: Final = 100_000
+
+SEEK_US: Final = 2 * SECOND
+"""How long somebody who manages limits waits for a server that reaches the store, when its own does not."""
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -172,12 +175,16 @@ class RemoteGate:
         return answer_in(self._carry_out(lambda number: AskItem(number, question)), question)
 
     def _carry_out(self, make: Callable[[int], Up]) -> Outcome | AnswerItem:
-        until_us = self.clock() + self.patience_us()
+        begun_us = self.clock()
+        until_us = begun_us + self.patience_us()
         while True:
             try:
                 return self.threads.request(lambda number: checked(make(number)), until_us)
-            except ServerUnavailable as error:
-                late = self.clock() + RETRY_US >= until_us
+            except (ServerUnavailable, StoreUnavailable) as error:
+                hope_us = until_us
+                if isinstance(error, StoreUnavailable):  # another server may reach the store
+                    hope_us = min(until_us, begun_us + SEEK_US) if self._dialler.has_others else begun_us
+                late = self.clock() + RETRY_US >= hope_us
                 if late or not error.transient or self.threads.is_closed:
                     raise
             time.sleep(RETRY_US / SECOND)
