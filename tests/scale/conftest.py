@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ebbgate.client import connect
 from tests.client.remote.support import COMMAND, free_port, wait_until
 from tests.serving import ServedInThread, served
 
@@ -92,6 +93,7 @@ def serve(store: str) -> Iterator[Serve]:
         return server
 
     yield start
+    connect._close_all()  # what clients opened, while there is somebody to say good-bye to
     for context in reversed(running):
         context.__exit__(None, None, None)  # type: ignore[attr-defined]
 
@@ -106,6 +108,7 @@ def launch(store: str, tmp_path: Path) -> Iterator[Launch]:
         return running[-1]
 
     yield start
+    connect._close_all()
     for server in running:
         if server.process.poll() is None:
             server.go_on()
