@@ -3,7 +3,8 @@
 The files `schema/sqlite/NNNN_*.sql` bring a file forward one step each, under an exclusive transaction, and
 are never changed once released. SQLite's `user_version` says how far a file is.
 
-Pages have 4096 bytes. Measured with pages of 2048, 4096 and 8192 bytes, processor for a record: one a commit with few
+A file that is made for durability FULL, as servers do, has pages of 4096 bytes, others of 2048: with 4096, four
+processes on one file do 3,800 pairs a second, with 2048 5,200. With pages of 2048, 4096 and 8192 bytes, processor for a record: one a commit with few
 leases 21, 22 and 26 us, with 10,000 leases 30, 29 and 31 us; 32 a commit at FULL 8.1, 6.8 and 6.3 us, with 10,000
 leases 13.1, 12.2 and 12.7 us. What counts is how many pages a commit writes, two calls of the system each.
 
@@ -25,7 +26,11 @@ from ebbgate.stores.sqlite_errors import no_access
 
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
-PAGE_SIZE: Final = 4096
+PAGE_SIZE: Final = 2048
+"""Of the file of processes: whoever takes in what others commit reads pages again, and small ones cost less."""
+
+SERVER_PAGE_SIZE: Final = 4096
+"""Of a file that a server makes: it is alone with it, and commits many records at once."""
 APPLICATION_ID: Final = int.from_bytes(b"ebbg")
 LOG_BYTES_MAX: Final = 64 << 20  # a log file that grew beyond this is cut when it starts over
 SQLITE_MIN: Final = (3, 51, 3)
@@ -103,7 +108,8 @@ def _create(path: Path) -> None:
 def _prepare(connection: apsw.Connection, path: Path, synchronous: str) -> None:
     connection.set_busy_timeout(0)
     _check_owner(connection, path)
-    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+    page_size = SERVER_PAGE_SIZE if synchronous == "FULL" else PAGE_SIZE
+    connection.execute(f"PRAGMA page_size = {page_size}")
     mode = connection.execute("PRAGMA journal_mode = WAL").get
     if mode != "wal":
         raise StoreUnavailable(
