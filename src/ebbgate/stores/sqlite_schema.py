@@ -4,9 +4,10 @@ The files `schema/sqlite/NNNN_*.sql` bring a file forward one step each, under a
 are never changed once released. SQLite's `user_version` says how far a file is.
 
 A file that is made for durability FULL, as servers do, has pages of 4096 bytes, others of 2048: with 4096, four
-processes on one file do 3,800 pairs a second, with 2048 5,200. With pages of 2048, 4096 and 8192 bytes, processor for a record: one a commit with few
-leases 21, 22 and 26 us, with 10,000 leases 30, 29 and 31 us; 32 a commit at FULL 8.1, 6.8 and 6.3 us, with 10,000
-leases 13.1, 12.2 and 12.7 us. What counts is how many pages a commit writes, two calls of the system each.
+processes on one file do 3,800 pairs a second, with 2048 4,200 to 5,200. With pages of 2048, 4096 and 8192 bytes,
+processor for a record: one a commit with few leases 21, 22 and 26 us, with 10,000 leases 30, 29 and 31 us; 32 a
+commit at FULL 8.1, 6.8 and 6.3 us, with 10,000 leases 13.1, 12.2 and 12.7 us. What counts is how many pages a commit
+writes, two calls of the system each.
 
 Known limit: there is no way back to an older schema; keep a backup before an upgrade.
 """
