@@ -86,6 +86,14 @@ class Server:
     def answers(self) -> bool:
         raise NotImplementedError
 
+    def lets_in(self, conninfo: str) -> bool:
+        """Tell whether clients of PostgreSQL get in; fail if the process has ended."""
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()[-2000:]
+        with contextlib.suppress(psycopg.Error), psycopg.connect(conninfo, connect_timeout=5):
+            return True
+        return False
+
 
 @dataclass
 class Postgres(Server):
@@ -103,11 +111,7 @@ class Postgres(Server):
         return f"host={self.folder} user=postgres dbname=postgres"
 
     def answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.log.read_text()[-2000:]
-        with contextlib.suppress(psycopg.Error), psycopg.connect(self.conninfo, connect_timeout=5):
-            return True
-        return False
+        return self.lets_in(self.conninfo)
 
     def execute(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement as the superuser."""
@@ -236,11 +240,7 @@ class Pooler(Server):
         return f"{self.database.folder}:5432"
 
     def answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.log.read_text()[-2000:]
-        with contextlib.suppress(psycopg.Error), psycopg.connect(self.conninfo, connect_timeout=5):
-            return True
-        return False
+        return self.lets_in(self.conninfo)
 
 
 def find_pgbouncer() -> str | None:

@@ -11,6 +11,9 @@ from typing import Final, NamedTuple, Protocol
 
 from ebbgate.core.model import SECOND
 
+CALL_SECONDS: Final = 10.0
+"""How long one call to a database may take: nobody waits for it."""
+
 BYTES_MAX: Final = 256 << 20
 """How much text one namespace keeps; beyond it the oldest goes first, whatever its age."""
 

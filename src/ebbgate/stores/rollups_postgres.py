@@ -5,7 +5,6 @@ decision, which uses other tables.
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 from ebbgate.stores.link import Link
 from ebbgate.stores.postgres_schema import Connection, prepare
@@ -13,6 +12,7 @@ from ebbgate.stores.postgres_url import PostgresPlace
 from ebbgate.stores.postgres_wire import PostgresWire
 from ebbgate.stores.rollups import (
     BYTES_MAX,
+    CALL_SECONDS,
     Part,
     Place,
     Span,
@@ -20,9 +20,6 @@ from ebbgate.stores.rollups import (
     oldest_blocks,
     oldest_span_us,
 )
-
-CALL_SECONDS: Final = 10.0
-"""How long one call may take: nobody waits for it."""
 
 
 class PostgresHistory:

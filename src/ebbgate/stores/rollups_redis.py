@@ -17,6 +17,7 @@ from ebbgate.stores.redis_url import RedisPlace
 from ebbgate.stores.redis_wire import Command, RedisWire, ask
 from ebbgate.stores.rollups import (
     BYTES_MAX,
+    CALL_SECONDS,
     Part,
     Place,
     Span,
@@ -24,9 +25,6 @@ from ebbgate.stores.rollups import (
     oldest_blocks,
     oldest_span_us,
 )
-
-CALL_SECONDS: Final = 10.0
-"""How long one call may take: nobody waits for it."""
 
 PARTS_MAX: Final = 200
 """How many parts one run of the script writes: some 1 ms, in which the server serves nobody else."""
