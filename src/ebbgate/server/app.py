@@ -65,13 +65,13 @@ class Service:
         self.sessions = Sessions(self.decider, away_grace_us=round(away_grace_seconds * SECOND))
         self.hearing = Hearing(self.decider)
         self.others: OtherServers | None = None
-        if is_network_url(store):
+        if self.decider.is_shared:
             self.others = OtherServers(self.decider, self.sessions, recovery_grace_us=recovery_grace_us)
         self._recovery_seconds = recovery_grace_seconds
         self._missing: asyncio.TimerHandle | None = None
         self._stream = Stream(self.decider, self.sessions)
         self._tallies = Tallies(self.decider)
-        counted = Tallies(self.decider, own=True) if is_network_url(store) else self._tallies
+        counted = Tallies(self.decider, own=True) if self.decider.is_shared else self._tallies
         self.history = History(self.decider, counted, partial(open_history, store))
         self._rest = rest_app(self.decider, self.hearing, self.history)
         self._metrics: App | None = None
