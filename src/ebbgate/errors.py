@@ -3,6 +3,8 @@
 The same `code` stands in problem documents, in `--output json` and in the reference.
 """
 
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -234,3 +236,11 @@ class BlockingCallWarning(EbbgateWarning):
 
 class LeaseLostWarning(EbbgateWarning):
     """A lease was lost while its block ran; the block goes on unprotected."""
+
+
+def warn(message: str, kind: type[EbbgateWarning]) -> None:
+    """Warn, and point at the nearest line that is not of this package: how deep it lies differs from call to call."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith("ebbgate."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, kind, stacklevel=level)

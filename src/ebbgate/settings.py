@@ -2,13 +2,12 @@
 
 import logging
 import os
-import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from ebbgate.errors import InvalidRequest, PrivateFileWarning
+from ebbgate.errors import InvalidRequest, PrivateFileWarning, warn
 
 DEFAULT_PORT: Final = 4220
 
@@ -42,7 +41,7 @@ def _warn_of_private_file(path: Path) -> None:
         "set EBBGATE_URL to a file on a shared volume of this machine, or to a server"
     )
     logging.getLogger("ebbgate").warning("%s", message)
-    warnings.warn(message, PrivateFileWarning, stacklevel=4)
+    warn(message, PrivateFileWarning)
 
 
 def configured_url() -> str | None:

@@ -1,4 +1,7 @@
-"""Every command does the same on a file and through a server, with the exit code that scripts rely on."""
+"""Every command does the same on a file, through a server, and on a file that a server owns.
+
+Each has the exit code that scripts rely on.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +14,16 @@ from tests.cli.support import Cli, Real
 from tests.serving import served
 
 
-@pytest.fixture(params=["file", "server"])
+@pytest.fixture(params=["file", "server", "owned file"])
 def gate(
     request: pytest.FixtureRequest, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     if request.param == "file":
         yield url
+        return
+    if request.param == "owned file":
+        with served(url):
+            yield url
         return
     with served(f"sqlite:///{tmp_path / 'served.db'}", socket=False) as server:
         monkeypatch.setenv("EBBGATE_URL", server.url)
@@ -80,6 +87,7 @@ def test_a_story_of_all_commands_is_told_alike_in_words_and_in_json(cli: Cli, ga
         assert cli(f"{line} -o json").problem()["code"] in {"limit_not_found", "limit_exists", "usage"}
 
 
+@pytest.mark.parametrize("gate", ["file", "server"], indirect=True)  # each takes ten seconds
 def test_run_and_leases_have_their_exit_codes(real: Real, gate: str) -> None:
     real.environment["EBBGATE_URL"] = real.url = gate
     for line in ("db --limit 1", "api --limit 1 --rate 1/day", "closed --limit 0"):

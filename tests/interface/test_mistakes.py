@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -77,6 +77,39 @@ def test_a_sync_call_in_async_code_is_warned_of_once_where_it_stands(client: Cli
         assert str(warning.message).endswith(f"import from ebbgate.asyncio and write: {right}")
         assert warning.filename == __file__
         asyncio.run(use())  # said once
+
+
+def test_a_warning_points_at_the_line_of_who_uses_it(client: Client) -> None:
+    client.create_limit("db", 5)
+
+    def block() -> None:
+        with ebbgate.sync.concurrency("unknown"):
+            pass
+
+    @ebbgate.sync.concurrency("unknown")
+    def decorated() -> None:
+        pass
+
+    async def block_async() -> None:
+        async with ebbgate.asyncio.concurrency("unknown"):
+            pass
+
+    async def spend_async() -> None:
+        await ebbgate.asyncio.rate_limit("unknown")
+
+    uses: list[Callable[[], object]] = [
+        block,
+        decorated,
+        lambda: ebbgate.sync.rate_limit("unknown"),
+        lambda: asyncio.run(block_async()),
+        lambda: asyncio.run(spend_async()),
+    ]
+    for use in uses:
+        blocks.forget_warnings()
+        with pytest.warns(UnknownLimitWarning) as told:
+            use()
+        (warning,) = told
+        assert warning.filename == __file__
 
 
 def test_with_where_async_with_is_meant_and_the_other_way_round(client: Client) -> None:

@@ -28,7 +28,7 @@ from ebbgate.client.client import Client
 from ebbgate.client.connect import is_remote
 from ebbgate.client.default import default_client
 from ebbgate.client.embedded.gate import EmbeddedGate
-from ebbgate.client.embedded.opening import embedded
+from ebbgate.client.embedded.opening import path_of_file
 from ebbgate.core.book import Book
 from ebbgate.errors import EbbgateError
 from ebbgate.version import version
@@ -107,25 +107,27 @@ def doctor(*, output: Output = "table") -> int:
 
 def _examine(report: Report) -> None:
     client = default_client()
-    if is_remote(report.url):
+    gate = client.gate
+    path = None if is_remote(report.url) else path_of_file(client.url)
+    if isinstance(gate, EmbeddedGate):
+        if path is None:
+            report.notes.append(Finding(
+                "memory", "limits live in the memory of one process: nobody else sees them", "unset EBBGATE_URL"
+            ))  # fmt: skip
+        advice = "look for a busy or failing disk: iostat -x 1"
+    else:
         report.server = server_facts(client)
         report.notes += judge_server(report.server)
-        report.decision_ms = _try_decision(client)
-        _judge_decision(report, "look at the server: its disk, its load, the way there")
-        return
-    gate = embedded(client)
-    path: Path | None = getattr(gate.store, "path", None)
-    if path is None:
-        report.notes.append(Finding(
-            "memory", "limits live in the memory of one process: nobody else sees them", "unset EBBGATE_URL"
-        ))  # fmt: skip
+        advice = "look at the server: its disk, its load, the way there"
     report.decision_ms = _try_decision(client)
     if path is not None:
+        path = path.absolute()
         report.file = _file_facts(path)
-        report.store = _store_facts(gate)
         _judge_file(report, report.file, path)
+    if isinstance(gate, EmbeddedGate) and path is not None:
+        report.store = _store_facts(gate)
         _judge_clock(report, gate)
-    _judge_decision(report, "look for a busy or failing disk: iostat -x 1")
+    _judge_decision(report, advice)
 
 
 def _judge_decision(report: Report, advice: str) -> None:
@@ -278,7 +280,7 @@ def _print(report: Report) -> None:
             ),
         ]
     if report.server is not None:
-        fields += server_fields(report.server)
+        fields += server_fields(report.server, owns_file=file is not None)
     if report.decision_ms is not None:
         fields.append(("decision", f"acquired, written and released in {report.decision_ms:.1f} ms"))
     print_fields(fields)

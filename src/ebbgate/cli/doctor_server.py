@@ -74,11 +74,12 @@ def judge_server(facts: ServerFacts) -> list[Finding]:
     return notes
 
 
-def server_fields(facts: ServerFacts) -> list[tuple[str, str]]:
+def server_fields(facts: ServerFacts, *, owns_file: bool) -> list[tuple[str, str]]:
     """Return what is shown to people, as (name, text)."""
+    owner = ", which owns the file: everybody decides through it" if owns_file else ""
     away = f", {facts.away} of them away" if facts.away else ""
     return [
-        ("server", f"version {facts.version}"),
+        ("server", f"version {facts.version}{owner}"),
         ("round trip", f"{facts.round_trip_ms:.1f} ms"),
         ("limits", str(facts.limits)),
         ("leases", f"{facts.held} held, {facts.waiting} waiting"),

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Final
@@ -16,7 +15,7 @@ from ebbgate.client.progress import LogWatch
 from ebbgate.client.terms import Terms
 from ebbgate.core.commands import Held
 from ebbgate.core.model import SECOND, Slots
-from ebbgate.errors import BlockingCallWarning, ServerUnavailable, StoreUnavailable, UnknownLimitWarning
+from ebbgate.errors import BlockingCallWarning, ServerUnavailable, StoreUnavailable, UnknownLimitWarning, warn
 
 _log: Final = logging.getLogger("ebbgate")
 _log.addHandler(logging.NullHandler())
@@ -120,7 +119,7 @@ def warn_of_unknown(terms: Terms, held: Held) -> None:
             f"(create it: ebbgate limit create {name!r} --limit N; strict=True makes this an error)"
         )
         _log.warning("%s", message)
-        warnings.warn(message, UnknownLimitWarning, stacklevel=4)
+        warn(message, UnknownLimitWarning)
 
 
 def may_run(error: BaseException, terms: Terms, seen: Seen | None) -> bool:
@@ -143,13 +142,12 @@ def note_inactive(terms: Terms, held: Held) -> None:
             )
 
 
-def warn_of_blocking(terms: Terms, right: str, stacklevel: int) -> None:
+def warn_of_blocking(terms: Terms, right: str) -> None:
     """Warn, once a process, that a sync call blocks the event loop that runs on this thread.
 
     Args:
         terms: of the call.
         right: how the call is to be written.
-        stacklevel: of the user's line, counted from who calls this.
     """
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or asyncio._get_running_loop() is None:
@@ -162,7 +160,7 @@ def warn_of_blocking(terms: Terms, right: str, stacklevel: int) -> None:
         f"holds the slots; import from ebbgate.asyncio and write: {right}"
     )
     _log.warning("%s", message)
-    warnings.warn(message, BlockingCallWarning, stacklevel=stacklevel + 1)
+    warn(message, BlockingCallWarning)
 
 
 def forget_warnings() -> None:

@@ -73,7 +73,7 @@ class Block:
 
     def __enter__(self) -> Lease:
         """Wait for the slots."""
-        blocks.warn_of_blocking(self._terms, "async with concurrency(...)", 2)
+        blocks.warn_of_blocking(self._terms, "async with concurrency(...)")
         if self._lease is not None:
             raise RuntimeError("this block was entered before; call concurrency(...) again for another")
         terms = self._terms
@@ -167,7 +167,7 @@ def decorated(function: Callable[P, T], client: "Callable[[], Client]", terms: T
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        blocks.warn_of_blocking(terms, f"async def {function.__name__}", 2)
+        blocks.warn_of_blocking(terms, f"async def {function.__name__}")
         with Block(client, terms):
             return function(*args, **kwargs)
 
@@ -228,7 +228,7 @@ def spend(client: Callable[[], Client], terms: Terms) -> None:
     """Wait until slots of decaying limits are spent."""
     if not terms.slots:
         return
-    blocks.warn_of_blocking(terms, "await rate_limit(...)", 3)
+    blocks.warn_of_blocking(terms, "await rate_limit(...)")
     seen = Seen(terms) if observers else None
     try:
         gate = client().gate

@@ -5,7 +5,6 @@ answer, or with the exception that ended the waiting: a cancellation, a signal. 
 then, it gives back before that exception goes on.
 """
 
-import warnings
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -21,6 +20,7 @@ from ebbgate.errors import (
     ServerUnavailable,
     StoreUnavailable,
     WaiterRemoved,
+    warn,
 )
 from ebbgate.wire.problems import error_from
 from ebbgate.wire.questions import Question, ReadLease, ReadLimit, ReadSizes
@@ -159,7 +159,7 @@ def _warn_if_nested(terms: Terms, own: Mapping[str, int]) -> Flow[None]:
                 f"this caller waits for {slots} slot(s) of limit {name!r}, which has {sizes[name]}, "
                 f"and holds {own[name]} of them itself: it can never get in; leave the outer block first"
             )
-            warnings.warn(message, NestedWaitWarning, stacklevel=2)
+            warn(message, NestedWaitWarning)
 
 
 def _held(terms: Terms, outcome: Outcome | None) -> Held:

@@ -2,14 +2,13 @@
 
 import contextlib
 import logging
-import warnings
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
 from ebbgate.core.commands import Held
 from ebbgate.core.model import RETAKEABLE, SECOND
-from ebbgate.errors import LeaseLost, LeaseLostWarning
+from ebbgate.errors import LeaseLost, LeaseLostWarning, warn
 from ebbgate.wire.showing import instant
 
 _log: Final = logging.getLogger("ebbgate")
@@ -130,4 +129,4 @@ def warn_of_loss(lease: Lease) -> None:
     message = f"{lease!r}: the block goes on unprotected; use strict=True to stop it instead"
     _log.warning("%s", message)
     with contextlib.suppress(LeaseLostWarning):  # an error by the user's filters, where nobody could catch it
-        warnings.warn(message, LeaseLostWarning, stacklevel=2)
+        warn(message, LeaseLostWarning)
