@@ -336,6 +336,17 @@ async def test_more_streams_than_allowed_are_sent_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_refused_stream_is_logged_as_a_refusal_and_as_nothing_else(
+    guarded: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await refused_stream(guarded) == (401, "not_authorized")
+    await ask(guarded.url, "/livez")  # by now the connection is over
+    assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == [
+        "refused: Unauthorized"
+    ]
+
+
+@pytest.mark.asyncio
 async def test_refusals_cannot_fill_the_log(guarded: Server, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(20):
         await ask(guarded.url, "/v1/limits", f"Authorization: Bearer {KEY_TEXT}-wrong")

@@ -89,6 +89,12 @@ class StreamSocket(WebSocketsSansIOProtocol):
         if not self.close_sent:
             self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]  # ASGI leaves it to the server
 
+    async def send(self, event: Any) -> None:  # noqa: ANN401 - as uvicorn has it
+        """Send what the application says; who was refused with a reason has had the answer."""
+        await super().send(event)
+        if self.close_sent:
+            self.handshake_complete = True  # else uvicorn would call every refusal an error
+
     # --- up
 
     def data_received(self, data: bytes) -> None:
