@@ -108,6 +108,12 @@ def test_drift_is_shown_and_mended(workspace: Workspace, limits: Limits, name: s
     assert [changed.actions for changed in workspace.plan().values()] == [("update",)]
     workspace.apply("plan")
     assert limits.get(name)["id"] == mended["id"]
+    # Changed by hand between plan and apply: what was planned holds, even if it was of Terraform's own alone.
+    workspace.write(resource(name, "limit = 5", 'description = "ours"', "force_destroy = true"))
+    assert [changed.actions for changed in workspace.plan().values()] == [("update",)]
+    limits.ask("PATCH", f"/v1/limits/{name}", limit=9)
+    workspace.apply("plan")
+    assert limits.get(name)["limit"] == 5
 
 
 def test_a_limit_deleted_by_hand_is_planned_again(workspace: Workspace, limits: Limits, name: str) -> None:

@@ -73,6 +73,18 @@ def test_rate_and_decay_exclude_each_other_before_anything_is_asked(workspace: W
         assert "rate and slot_decay_per_second exclude each other" in done.said
 
 
+def test_what_must_be_given_is_asked_for_by_the_plan_also_if_it_is_null(
+    workspace: Workspace, name: str
+) -> None:
+    workspace.write(
+        'variable "slots" {\n  type = number\n  default = null\n}\n' + resource(name, "limit = var.slots")
+    )
+    done = workspace.terraform("plan", "-no-color")
+    assert done.code == 1
+    assert "on main.tf line 7," in done.said
+    assert "limit must be given" in done.said
+
+
 def test_a_name_that_is_taken_is_told_at_the_name(workspace: Workspace, limits: Limits, name: str) -> None:
     made = limits.ask("POST", "/v1/limits", name=name, limit=3)
     workspace.write(resource(name, "limit = 5"))
@@ -106,7 +118,7 @@ def test_a_limit_in_use_is_destroyed_only_by_force(workspace: Workspace, limits:
         assert workspace.plan() == {}
         workspace.write(resource(name, "limit = 2", "force_destroy = true"))
         (forced,) = workspace.plan().values()
-        assert (forced.actions, forced.unknown) == (("update",), set())
+        assert (forced.actions, forced.unknown) == (("update",), {"updated"})
         workspace.apply("plan")
         workspace.apply("-destroy")
         assert limits.read(name) is None

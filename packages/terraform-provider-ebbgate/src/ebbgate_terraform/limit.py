@@ -31,8 +31,6 @@ _SHOWN: Final = (
 )
 """What the server knows of a limit; the rest is Terraform's own."""
 
-_MANAGED: Final = frozenset({"name", "limit", "slot_decay_per_second", "rate", "active", "description"})
-
 
 class LimitResource(Resource):
     """One limit of the server."""
@@ -87,6 +85,9 @@ class LimitResource(Resource):
     def validate(self, diags: Diagnostics, type_name: str, config: Values) -> None:
         """Refuse what could not even be asked of the server."""
         del type_name
+        for name in ("name", "limit"):
+            if config[name] is None:  # Terraform itself asks only for what is not written
+                diags.add_error("Something is missing", f"{name} must be given, and is null", path=[name])
         if config["rate"] is not None and config["slot_decay_per_second"] is not None:
             diags.add_error(
                 "Two ways to say the same",
@@ -95,13 +96,14 @@ class LimitResource(Resource):
             )
 
     def amend(self, config: Values, prior: Values | None, planned: Values) -> None:
-        """Plan the decay, which follows from the rate, and whether `updated` changes."""
+        """Plan the decay, which follows from the rate, and that `updated` may change."""
         if config["rate"] is not None and config["slot_decay_per_second"] is None:
             same = prior is not None and config["rate"] is not Unknown and prior["rate"] == config["rate"]
             planned["slot_decay_per_second"] = (
                 prior["slot_decay_per_second"] if same and prior is not None else Unknown
             )
-        if prior is not None and any(planned[name] != prior[name] for name in _MANAGED):
+        # Whatever differs: an update tells the server all, which also mends what was changed since the plan.
+        if prior is not None and planned != prior:
             planned["updated"] = Unknown
 
     # --- what is done
