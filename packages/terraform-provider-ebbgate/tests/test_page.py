@@ -6,6 +6,8 @@ import pytest
 from terraform_environment import ROOT
 from terraform_support import Limits, Workspace
 
+from ebbgate.cli.limits_file import Entry
+
 PAGE = (ROOT / "docs" / "how-to" / "terraform.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
@@ -43,6 +45,10 @@ def test_the_page_names_every_attribute(workspace: Workspace) -> None:
             assert name in words
             assert attribute["description"]
     assert schema["provider"]["block"]["attributes"]["api_key"]["sensitive"]
+    # One form for both: what may be configured is what the file of `ebbgate apply` says of a limit.
+    limit = schema["resource_schemas"]["ebbgate_limit"]["block"]["attributes"]
+    configured = {name for name, attribute in limit.items() if attribute.keys() & {"required", "optional"}}
+    assert configured - {"force_destroy"} == set(Entry.__struct_fields__)
 
 
 @pytest.mark.slow
