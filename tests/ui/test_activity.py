@@ -55,9 +55,14 @@ def test_it_tells_who_did_what_and_how_long_it_took(window: Opens, here: Served)
 def test_what_happened_before_the_page_was_opened_is_there(window: Opens, here: Served) -> None:
     here.limit("before", 1)
     here.release(here.acquire("before", labels={"job": "early"}))
+    here.client.patch("/v1/limits/before", json={"limit": 60, "rate": "60/hour"})
     events = events_of(window(here.url, "/#/activity/before").page)
-    expect(events.first).to_contain_text("gave back")
-    expect(events.nth(1)).to_contain_text("got in")
+    expect(events.first).to_contain_text("changed")
+    expect(events.first).to_contain_text("now 60 slots, slot decay 60/hour")
+    expect(events.first).to_contain_text("REST from 127.0.0.1")
+    expect(events.nth(1)).to_contain_text("gave back")
+    expect(events.nth(2)).to_contain_text("got in")
+    expect(events.nth(3)).to_contain_text("created")
 
 
 def test_pausing_loses_nothing(window: Opens, here: Served) -> None:
@@ -71,9 +76,9 @@ def test_pausing_loses_nothing(window: Opens, here: Served) -> None:
     for _ in range(2):
         here.release(here.acquire("paused"))
     expect(page.get_by_role("button", name="Go on (5 new)")).to_be_visible()
-    expect(events).to_have_count(1)
+    expect(events).to_have_count(2)
     page.get_by_role("button", name="Go on").click()
-    expect(events).to_have_count(6)
+    expect(events).to_have_count(7)
 
 
 def test_what_is_looked_for_stands_in_the_address(window: Opens, here: Served) -> None:
@@ -84,7 +89,7 @@ def test_what_is_looked_for_stands_in_the_address(window: Opens, here: Served) -
     here.release(here.acquire("found", labels={"job": "needle"}))
     here.acquire("found", labels={"job": "hay"})
     here.acquire("other", labels={"job": "needle"})
-    expect(events.filter(has_text="other")).to_have_count(1)
+    expect(events.filter(has_text="other").filter(has_text="got in")).to_have_count(1)
     page.get_by_label("Search events").fill("needle")
     page.get_by_label("What").select_option("Got in")
     limit = page.get_by_label("Limit", exact=True)

@@ -79,7 +79,7 @@ def assert_accessible(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["/#/limits/old", "/#/limits/old?range=24h&view=table", "/#/limits/mails", "/"]
+    "address", ["/#/limits/old", "/#/limits/old?range=7d&view=table", "/#/limits/mails", "/"]
 )
 def test_the_past_is_accessible_in_every_light_and_width(window: Opens, past: Served, address: str) -> None:
     for more in ({"color_scheme": "dark", **PHONE}, {"color_scheme": "light", **WIDE}):

@@ -86,6 +86,12 @@ def test_the_fullest_limits_come_first_and_what_changes_is_seen_at_once(window: 
         took_ms.append((time.monotonic() - began) * 1000)
     assert median(took_ms) < LIVE_MS
     expect(page).to_have_title(re.compile("wait"))
+    icon = page.locator("#icon")
+    expect(icon).to_have_attribute("href", re.compile("ffb454"))  # somebody waits
+    page.get_by_role("link", name="live-idle").click()
+    expect(page).to_have_title("5/9 · live-idle · Ebbgate")
+    expect(icon).to_have_attribute("href", re.compile("height%3D%2215%22"))  # three quarters, nobody waits
+    expect(icon).not_to_have_attribute("href", re.compile("ffb454"))
 
 
 def test_searching_sorting_and_filtering_stand_in_the_address(window: Opens, here: Served) -> None:
@@ -320,9 +326,15 @@ def test_a_consequence_is_told_from_all_that_is_known(window: Opens, here: Serve
 
 def test_a_limit_is_edited_disabled_cooled_down_and_enabled(window: Opens, here: Served) -> None:
     here.limit("edited", 3)
-    page = window(here.url, "/#/limits/edited").page
+    opened = window(here.url, "/#/limits/edited")
+    page = opened.page
+    here.limit("taken-name", 1)
     page.get_by_role("button", name="Edit").click()
     dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("taken-name")
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("a limit named 'taken-name' exists already")
+    opened.said.clear()  # the console tells of the refusal, too
     dialog.get_by_label("Name").fill("renamed")
     dialog.get_by_label("Slots that come back").fill("60/hour")
     dialog.get_by_label("Description").fill("For mails.")
@@ -332,6 +344,11 @@ def test_a_limit_is_edited_disabled_cooled_down_and_enabled(window: Opens, here:
     expect(page.get_by_role("heading", name="renamed")).to_be_visible()
     expect(page.get_by_text("For mails.")).to_be_visible()
     assert here.client.get("/v1/limits/renamed").json()["slot_decay_per_second"] == 1 / 60
+    expect(page.locator(".badge.rate")).to_have_text("1/min")
+    here.client.patch("/v1/limits/renamed", json={"limit": 60})
+    expect(page.locator(".badge.rate")).to_have_text(
+        "60/hour"
+    )  # as it is written where the limit is that of an hour
     page.get_by_role("button", name="Cool down").click()
     dialog.get_by_label("Why").fill("too many")
     expect(dialog).to_contain_text("Nobody gets in for 30 s")

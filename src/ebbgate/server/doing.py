@@ -33,19 +33,34 @@ class Doers:
     def __init__(self) -> None:
         """Nobody has."""
         self._notes: dict[str, tuple[Doer, float]] = {}
+        self._told: set[str] = set()  # notes of what has been told of
 
     def note(self, target: str, doer: Doer) -> None:
         """Note who is about to change a limit, by name or id, or to end a lease, by id."""
+        self._notes.pop(target, None)
         if len(self._notes) >= _NOTES_MAX:
-            del self._notes[next(iter(self._notes))]
+            oldest = next(iter(self._notes))
+            del self._notes[oldest]
+            self._told.discard(oldest)
+        self._told.discard(target)
         self._notes[target] = (doer, time.monotonic())
 
     def of(self, *targets: str) -> Doer | None:
-        """Return who has changed what goes by one of these names, and forget the note."""
-        notes = [self._notes.pop(target, None) for target in targets]
+        """Return who has changed what goes by one of these names just now; it is told once."""
+        notes = [self._notes.get(target) for target in targets if target not in self._told]
+        self._told.update(self._notes.keys() & targets)
         for note in notes:
             if note is not None and time.monotonic() - note[1] < _NOTED_SECONDS:
                 return note[0]
+        return None
+
+    def of_past(self, ago_seconds: float, *targets: str) -> Doer | None:
+        """Return who made the last change of what goes by one of these names, so many seconds ago."""
+        changed_at = time.monotonic() - ago_seconds
+        for target in targets:
+            doer, noted_at = self._notes.get(target, (None, 0.0))
+            if doer is not None and 0.0 <= changed_at - noted_at < _NOTED_SECONDS:
+                return doer
         return None
 
 

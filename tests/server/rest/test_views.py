@@ -183,6 +183,36 @@ def test_events_tell_what_was_before_and_who_did_it(rest: Served) -> None:
         assert changed["by"]["way"] == "page"
 
 
+def test_what_people_did_before_anybody_looked_is_told_with_who_did_it(rest: Served) -> None:
+    rest.limit("api", 60, rate="60/hour")
+    rest.limit("mails", 5)
+    rest.limit("db", 1)
+    page = {"Sec-Fetch-Site": "same-origin"}
+    rest.client.patch("/v1/limits/db", json={"limit": 3, "active": False}, headers=page)
+    assert rest.client.patch("/v1/limits/mails", json={"limit": -1}, headers=page).status_code == 422
+
+    def told() -> list[tuple[str, str, str, str]]:
+        with look(rest, {"kind": "events"}) as viewer:
+            return [
+                (one["name"], one["what"], one["changes"], one["by"]["way"] if one["by"] else "")
+                for one in viewer.next().data["definitions"]
+            ]
+
+    before = [
+        ("api", "created", "60 slots, slot decay 60/hour", "rest"),
+        ("mails", "created", "5 slots", ""),  # and not by whom it was refused
+        ("db", "created", "", ""),
+        ("db", "changed", "now 3 slots, disabled", "page"),
+    ]
+    assert told() == before
+    with look(rest, {"kind": "events"}) as viewer:
+        viewer.next()
+        rest.client.patch("/v1/limits/db", json={"limit": 2}, headers=page)
+        until(viewer, "events")
+    # What was told is told once more, and as it was then.
+    assert told() == [*before, ("db", "changed", "3 → 2 slots", "page")]
+
+
 def test_who_speaks_prefects_language_or_the_stream_is_told_too(rest: Served) -> None:
     from ebbgate import Client
 

@@ -17,7 +17,7 @@ from ebbgate.core.live import Live
 from ebbgate.core.managing import find
 from ebbgate.core.overview import overview
 from ebbgate.server.decider import Decider
-from ebbgate.server.rest.happening import Change, LeaseEvent, LimitEvent, event_bytes, past_events
+from ebbgate.server.rest.happening import Change, Event, LeaseEvent, LimitEvent, event_bytes, past
 from ebbgate.server.rest.sights import (
     EventsSight,
     EventsView,
@@ -115,7 +115,7 @@ class Board:
         self._rankings: dict[Order, _Ranking] = {}
         self._totals = Totals(decider.book, 0, 0.0)
         self._told: TotalsInfo | None = None
-        self._events: deque[LeaseEvent | LimitEvent] = deque(maxlen=EVENTS_KEPT)
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._beat_timer: asyncio.TimerHandle | None = None
         self._told_at = 0.0  # by the loop's clock
         self._measured: list[str] = []  # limits whose grants per second are to be told anew
@@ -130,7 +130,8 @@ class Board:
         """Have somebody look; how everything is at present is the first that it is told."""
         if not self._lookers:
             self._watching.enter(self, None)
-            self._events = deque(past_events(self._book, EVENTS_SHOWN), EVENTS_KEPT)
+            now_us, doers = self._decider.store.clock(), self._decider.doers
+            self._events = deque(past(self._book, doers, now_us, self._events, EVENTS_SHOWN), EVENTS_KEPT)
             self._begin()
         self._lookers.add(looker)
         for view in looker.views:
@@ -365,9 +366,7 @@ class Board:
         found = answer(question, self._book, self._decider.store.clock(), list)
         return [lease for lease in found if isinstance(lease, LeaseInfo)] if isinstance(found, list) else []
 
-    def _events_sight(
-        self, view: EventsView, events: Sequence[LeaseEvent | LimitEvent], left_out: int
-    ) -> EventsSight:
+    def _events_sight(self, view: EventsView, events: Sequence[Event], left_out: int) -> EventsSight:
         live = find(self._book, view.limit) if view.limit else None
         name = live.limit.name if live else view.limit
         leases = [event for event in events if isinstance(event, LeaseEvent)]

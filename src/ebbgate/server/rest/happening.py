@@ -1,7 +1,8 @@
 """What is told of what happens: to leases, and to limits as people define them."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from heapq import nlargest
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
@@ -9,10 +10,14 @@ import msgspec
 
 from ebbgate.core.book import Book
 from ebbgate.core.model import SECOND, Lease, Limit, Slots, State
-from ebbgate.server.doing import Doer
+from ebbgate.server.doing import Doer, Doers
 from ebbgate.server.rest.answers import encode
 from ebbgate.wire.shapes import LimitInfo, SlotsInfo
 from ebbgate.wire.showing import instant
+from ebbgate.wire.words import rate
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_SAME: Final = timedelta(milliseconds=1)  # edits in one instant are a microsecond apart
 
 
 class LeaseEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +50,9 @@ class LimitEvent(msgspec.Struct, frozen=True, kw_only=True):
     changes: str  # in words
     by: Doer | None  # where that is known
     at: datetime
+
+
+Event = LeaseEvent | LimitEvent
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,8 +136,23 @@ def lease_event(book: Book, one: Seen) -> LeaseEvent:
     )
 
 
-def past_events(book: Book, count: int) -> list[LeaseEvent]:
-    """Return the `count` newest things, the newest last, that happened to the leases that a book still knows."""
+def past(book: Book, doers: Doers, now_us: int, told: Iterable[Event], count: int) -> list[Event]:
+    """Return the `count` newest things that happened, the newest last.
+
+    Args:
+        book: knows how things are, and the leases of the last minute.
+        doers: who has done what.
+        now_us: the present instant.
+        told: what was told of before; what it says of limits is known better than from the book.
+        count: how many are wanted.
+    """
+    defined = [event for event in told if isinstance(event, LimitEvent)]
+    happened = [*_past_leases(book, count), *_past_definitions(book, doers, now_us, defined, count)]
+    happened.sort(key=lambda event: event.at)
+    return happened[-count:]
+
+
+def _past_leases(book: Book, count: int) -> list[Event]:
     happened = []
     for lease in islice(reversed(book.leases.values()), count):
         if lease.state == "waiting" or lease.at_us != lease.since_us:
@@ -140,6 +163,37 @@ def past_events(book: Book, count: int) -> list[LeaseEvent]:
             happened.append(seen(lease))
     happened.sort(key=lambda one: one.at_us)
     return [lease_event(book, one) for one in happened[-count:]]
+
+
+def _past_definitions(
+    book: Book, doers: Doers, now_us: int, told: Sequence[LimitEvent], count: int
+) -> list[LimitEvent]:
+    """Return how limits came to be as they are: what was told of, and what a book knows besides.
+
+    A book knows when a limit was created and when it was changed last, and not what it was before.
+    """
+    happened = list(told)
+    known = {(event.id, event.what): event.at for event in told}  # of several the last one
+
+    def happen(limit: Limit, what: Literal["created", "changed"], at_us: int, changes: str) -> None:
+        at = instant(at_us)
+        if known.get((limit.id, what), _NEVER) + _SAME > at:
+            return
+        is_last = at_us == limit.updated_us
+        by = doers.of_past((now_us - at_us) / SECOND, limit.id, limit.name) if is_last else None
+        before = limit.name if what == "changed" else ""
+        event = LimitEvent(
+            id=limit.id, name=limit.name, was_named=before, what=what, changes=changes, by=by, at=at
+        )
+        happened.append(event)
+
+    for live in nlargest(count, book.lives.values(), key=lambda live: live.limit.updated_us):
+        limit = live.limit
+        how, is_new = differences(None, definition_of(limit), now_us), limit.updated_us == limit.created_us
+        happen(limit, "created", limit.created_us, how if is_new else "")
+        if not is_new:
+            happen(limit, "changed", limit.updated_us, f"now {how}")
+    return happened
 
 
 def event_bytes(name: str, version: int, data: object) -> bytes:
@@ -167,16 +221,8 @@ def definition_of(limit: Limit) -> Definition:
     )  # fmt: skip
 
 
-_UNITS: Final[Mapping[str, int]] = {"s": 1, "min": 60, "hour": 3_600, "day": 86_400}
-
-
-def _rate(decay: float) -> str:
-    """Return a decay as a person would write it: in the unit in which it is a whole number, if there is one."""
-    for unit, seconds in _UNITS.items():
-        count = round(decay * seconds)
-        if count >= 1 and abs(decay * seconds - count) < 1e-9 * count:
-            return f"{count}/{unit}"
-    return f"{decay:.4g}/s" if decay else "none"
+def _rate(decay: float, limit: int) -> str:
+    return rate(decay, limit) if decay else "none"
 
 
 def _slots(count: int) -> str:
@@ -191,14 +237,15 @@ def differences(before: Definition | None, now: Definition | None, at_us: int) -
     if before is None:
         told.append(_slots(now.limit))
         if now.slot_decay_per_second:
-            told.append(f"slot decay {_rate(now.slot_decay_per_second)}")
+            told.append(f"slot decay {_rate(now.slot_decay_per_second, now.limit)}")
         return ", ".join(told if now.active else [*told, "disabled"])
     if before.name != now.name:
         told.append(f"was named {before.name}")
     if before.limit != now.limit:
         told.append(f"{before.limit:,} → {_slots(now.limit)}")
     if before.slot_decay_per_second != now.slot_decay_per_second:
-        told.append(f"slot decay {_rate(before.slot_decay_per_second)} → {_rate(now.slot_decay_per_second)}")
+        was = _rate(before.slot_decay_per_second, before.limit)
+        told.append(f"slot decay {was} → {_rate(now.slot_decay_per_second, now.limit)}")
     if before.active != now.active:
         told.append("enabled" if now.active else "disabled")
     if before.description != now.description:

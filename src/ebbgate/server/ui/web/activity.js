@@ -27,7 +27,7 @@ const limitsOf = (one) => (one.definition ? [{ name: one.definition.name, slots:
 const keysOf = ({ definition, event }) => [definition?.by?.key, event?.key, event?.by?.key].filter(Boolean);
 
 function whoOf({ definition, event }) {
-  if (definition) return definition.by ? doerName(definition.by) : 'another server or process';
+  if (definition) return definition.by ? doerName(definition.by) : 'who is not known here';
   return holderName({ host: event.host, pid: event.pid, labels: event.labels, session: event.session });
 }
 

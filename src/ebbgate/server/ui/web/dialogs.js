@@ -24,10 +24,11 @@ export function Resize({ info, waiters, close }) {
 export function Edit({ info, waiters, close }) {
   const [name, setName] = useState(info.name);
   const [slots, setSlots] = useState(String(info.limit));
-  const [decay, setDecay] = useState(rate(info.slot_decay_per_second));
+  const [before] = useState(rate(info.slot_decay_per_second, info.limit));
+  const [decay, setDecay] = useState(before);
   const [description, setDescription] = useState(info.description);
   const to = slots.trim() === '' ? NaN : Number(slots);
-  const unchangedDecay = decay.trim() === rate(info.slot_decay_per_second);
+  const unchangedDecay = decay.trim() === before;
   const wanted = decay.trim() === '' ? 0 : unchangedDecay ? info.slot_decay_per_second : parseRate(decay);
   const changes = {};
   if (name !== info.name) changes.name = name;

@@ -62,15 +62,18 @@ export function rateToSend(text) {
   return /[a-z/]/.test(plain.replace(/[eE]-?\d+$/, '')) ? plain : Number(plain);
 }
 
-// A decay as a person would write it: in the unit in which it is a whole number, if there is one.
-export function rate(decay) {
+// A decay as a person would write it: in the unit in which it equals the limit, else in the shortest in which it is whole.
+export function rate(decay, limit = 0) {
   if (decay === 0) return '';
+  let shortest = '';
   for (const [unit, seconds] of [['s', 1], ['min', 60], ['hour', 3600], ['day', 86400]]) {
     const count = decay * seconds;
     const rounded = Math.round(count);
-    if (rounded >= 1 && Math.abs(count - rounded) < 1e-9 * rounded) return `${rounded}/${unit}`;
+    if (rounded < 1 || Math.abs(count - rounded) >= 1e-9 * rounded) continue;
+    if (rounded === limit) return `${rounded}/${unit}`;
+    shortest ||= `${rounded}/${unit}`;
   }
-  return `${Number(decay.toPrecision(4))}/s`;
+  return shortest || `${Number(decay.toPrecision(4))}/s`;
 }
 
 const WAYS = { page: 'These pages', rest: 'REST', prefect: 'Prefect', client: 'A program' };

@@ -93,7 +93,7 @@ export function LimitPage({ name }) {
       <${Queue} info=${info} leases=${leases} revoke=${(lease) => setOpen({ kind: 'Revoke', lease })} />
     </div>
     <${History} info=${info} />
-    <section class="panel"><h2>Use it</h2><${Code} samples=${samples(info.name, info.limit, rate(info.slot_decay_per_second))} /></section>
+    <section class="panel"><h2>Use it</h2><${Code} samples=${samples(info.name, info.limit, rate(info.slot_decay_per_second, info.limit))} /></section>
     <p><a href=${activityLink(info.name)}>What happened at ${info.name}</a></p>
     <p class="soft small">Created ${fullTime(info.created)}, changed ${fullTime(info.updated)}. Id <code>${info.id}</code></p>
     ${Asked && html`<${Asked} ...${known} ...${open} />`}`;

@@ -43,7 +43,7 @@ export function Bar({ info, large = false }) {
 export function Badges({ info }) {
   void clock.value;
   return html`
-    ${info.slot_decay_per_second > 0 && html`<span class="badge rate">${rate(info.slot_decay_per_second)}</span>`}
+    ${info.slot_decay_per_second > 0 && html`<span class="badge rate">${rate(info.slot_decay_per_second, info.limit)}</span>`}
     ${!info.active && html`<span class="badge off">disabled</span>`}
     ${info.active && info.limit === 0 && html`<span class="badge bad">closed</span>`}
     ${isCooling(info) &&
