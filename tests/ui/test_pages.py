@@ -60,6 +60,17 @@ def test_without_limits_it_says_how_to_make_one(window: Opens) -> None:
         page = window(empty.url).page
         expect(page.get_by_role("heading", name="No limits yet")).to_be_visible()
         expect(page.get_by_text("ebbgate limit create database --limit 5")).to_be_visible()
+        moves = """() => {
+            const ghost = document.createElement('div');
+            ghost.className = 'ghost';
+            document.body.append(ghost);
+            const name = getComputedStyle(ghost).animationName;
+            ghost.remove();
+            return name;
+        }"""
+        assert page.evaluate(moves) == "none", "who wants less motion sees none"
+        page.emulate_media(reduced_motion="no-preference")
+        assert page.evaluate(moves) == "drift"
         assert_accessible(page)
         page.get_by_role("link", name="Create a limit").click()
         expect(page.get_by_role("heading", name="New limit", exact=True)).to_be_visible()
@@ -255,6 +266,16 @@ def test_a_limit_shows_who_holds_who_waits_and_why(window: Opens, here: Served) 
     expect(queue.nth(1)).to_contain_text("holds it")
     here.acquire("seen", status=202, labels={"job": "late"})
     expect(queue.nth(3)).to_contain_text("job=late")
+    # Who waits for another limit says for which, and who waits for time says for how long.
+    here.limit("seen-beside", 2, rate="6/min")
+    spend = {"limits": [{"name": "seen-beside", "slots": 2}]}
+    assert here.client.post("/v1/spends", json=spend).status_code == 201
+    both = {"limits": [{"name": "seen-beside"}, {"name": "seen"}], "labels": {"job": "both"}}
+    assert here.client.post("/v1/leases", json=both).status_code == 202
+    page.goto("/#/limits/seen-beside")
+    expect(queue.nth(1)).to_contain_text(re.compile(r"job=both.*1 \+ 1 of seen.*lacks seen"))
+    assert here.client.post("/v1/spends", json={**spend, "limits": [{"name": "seen-beside"}]}).is_success
+    expect(queue.nth(2)).to_contain_text(re.compile(r"slots must come back.*≤ \d+ s"))
 
 
 def test_a_lease_is_revoked_and_the_next_gets_in(window: Opens, here: Served) -> None:
@@ -268,9 +289,14 @@ def test_a_lease_is_revoked_and_the_next_gets_in(window: Opens, here: Served) ->
     dialog.get_by_role("button", name="Revoke").click()
     expect(page.get_by_role("region", name="Holders")).to_contain_text("job=waiter-0")
     expect(page.get_by_role("region", name="Queue")).not_to_contain_text("job=waiter-0")
+    expect(page.get_by_role("heading", name="Holders")).to_be_focused()  # the button has gone with its row
+    page.get_by_role("button", name="Remove").click()
+    page.get_by_role("dialog").get_by_role("button", name="Keep as it is").click()
+    expect(page.get_by_role("button", name="Remove")).to_be_focused()
     page.get_by_role("button", name="Remove").click()
     page.get_by_role("dialog").get_by_role("button", name="Remove").click()
     expect(page.get_by_text("Nobody waits.")).to_be_visible()
+    expect(page.get_by_role("heading", name="Queue")).to_be_focused()
 
 
 def test_resizing_says_who_gets_in_before_it_happens(window: Opens, here: Served) -> None:
@@ -448,6 +474,13 @@ def test_with_keys_one_logs_in_first_and_out_again(window: Opens) -> None:
         dialog.get_by_role("button", name="Resize to 4").click()
         expect(page.locator(".totals")).to_contain_text("of 4")
         assert page.evaluate("document.cookie") == "", "no script can read it"
+        opened.context.clear_cookies()  # as when the server was restarted
+        page.get_by_role("button", name="Disable").click()
+        dialog.get_by_role("button", name="Disable").click()
+        field.fill(KEY)
+        field.press("Enter")
+        expect(page.locator(".totals")).to_contain_text("of 4")
+        expect(page.get_by_role("button", name="Disable")).to_be_visible()
         page.get_by_role("button", name="Log out").click()
         expect(page.get_by_label("API key")).to_be_visible()
         opened.said[:] = [line for line in opened.said if "with a status of 40" not in line]

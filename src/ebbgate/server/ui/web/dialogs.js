@@ -1,5 +1,5 @@
 // The questions before anything is changed at a limit.
-import { useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { ask, leasePath, limitPath } from './api.js';
 import { cooling, decaying, deleting, resizing, revoking, toggling } from './consequences.js';
 import { holderName, parseRate, rate, rateToSend } from './format.js';
@@ -95,9 +95,17 @@ export function Delete({ info, holders, holdersMore, close }) {
 
 export function Revoke({ lease, info, waiters, close }) {
   const waits = lease.state === 'waiting';
-  const act = () => ask('POST', `${leasePath(lease.id)}/revoke`);
+  const gone = useRef(false);
+  const act = async () => {
+    await ask('POST', `${leasePath(lease.id)}/revoke`);
+    gone.current = true;
+  };
+  const leave = () => {
+    close();
+    if (gone.current) document.getElementById(waits ? 'queue' : 'holders')?.focus(); // its button goes with its row
+  };
   const title = waits ? `Remove ${holderName(lease.holder)} from the queue?` : `Revoke the lease of ${holderName(lease.holder)}?`;
-  return html`<${Dialog} title=${title} verb=${waits ? 'Remove' : 'Revoke'} danger act=${act} close=${close}>
+  return html`<${Dialog} title=${title} verb=${waits ? 'Remove' : 'Revoke'} danger act=${act} close=${leave}>
     <${Consequences} lines=${revoking(lease, info, waiters)} />
   <//>`;
 }

@@ -40,7 +40,7 @@ export function Holders({ info, leases, revoke }) {
   void clock.value;
   const rows = leases.held;
   return html`<section class="panel" aria-labelledby="holders">
-    <h2 id="holders">Holders <span class="count">${number(rows.length)}${leases.heldMore ? '+' : ''}</span></h2>
+    <h2 id="holders" tabindex="-1">Holders <span class="count">${number(rows.length)}${leases.heldMore ? '+' : ''}</span></h2>
     ${!leases.loaded && html`<div class="ghost" role="status"><span class="unseen">Loading holders</span></div>`}
     ${leases.loaded && !rows.length && html`<p class="none">${info.slot_decay_per_second > 0 ? 'Nobody holds a slot. What is spent comes back with time, and belongs to nobody.' : 'Nobody holds a slot.'}</p>`}
     ${rows.length > 0 && html`<div class="scroll" tabindex="0" role="group" aria-labelledby="holders"><table>
@@ -95,7 +95,7 @@ export function Queue({ info, leases, revoke }) {
   void clock.value;
   const rows = leases.waiting;
   return html`<section class="panel" aria-labelledby="queue">
-    <h2 id="queue">Queue <span class="count">${number(Math.max(info.waiting, rows.length))}</span></h2>
+    <h2 id="queue" tabindex="-1">Queue <span class="count">${number(Math.max(info.waiting, rows.length))}</span></h2>
     ${!leases.loaded && html`<div class="ghost" role="status"><span class="unseen">Loading the queue</span></div>`}
     ${leases.loaded && !rows.length && html`<p class="none">Nobody waits.</p>`}
     ${rows.length > 0 && html`<div class="scroll" tabindex="0" role="group" aria-labelledby="queue"><table>
