@@ -121,9 +121,15 @@ class Workspace:
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Return the attributes of every resource and data source, by address."""
-        shown = json.loads(self.terraform("show", "-json").out)
-        resources = shown.get("values", {}).get("root_module", {}).get("resources", [])
-        return {entry["address"]: entry["values"] for entry in resources}
+        pulled = self.terraform("state", "pull").out  # which starts no provider, as `show` does
+        resources = json.loads(pulled)["resources"] if pulled else []
+        return {
+            f"{'data.' if entry['mode'] == 'data' else ''}{entry['type']}.{entry['name']}": instance[
+                "attributes"
+            ]
+            for entry in resources
+            for instance in entry["instances"]
+        }
 
 
 class Limits:
