@@ -137,6 +137,16 @@ def test_a_busy_limit_is_applied_without_freeing_anything(
     assert caller.active_slots("tf-busy") == 0
 
 
+def test_slots_that_a_new_limit_is_said_to_have_taken_are_not_taken(
+    theirs: Theirs, caller: Caller, served: Served
+) -> None:
+    before = len([entry for entry in served.entries() if entry.get("level") == "warning"])
+    theirs.create(Resource("tf-said", 2, active_slots=2))
+    assert caller.ask("GET", "/v1/limits/tf-said").body["active_slots"] == 0
+    (warned,) = [entry for entry in served.entries() if entry.get("level") == "warning"][before:]
+    assert (warned["limit"], warned["wanted"]) == ("tf-said", 2)
+
+
 def test_a_slot_taken_between_writing_and_reading_does_not_fail_the_apply(
     theirs: Theirs, caller: Caller
 ) -> None:

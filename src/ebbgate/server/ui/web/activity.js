@@ -1,6 +1,6 @@
 // What happens, as it happens: who got in, who waits, what ended and how, and who changed which limit.
 import { useRef, useState } from 'preact/hooks';
-import { clockTime, doerName, duration, fullTime, holderName, number, plural, shortId } from './format.js';
+import { doerName, duration, fullTime, holderName, number, plural, shortId, timeOrDay } from './format.js';
 import { html } from './html.js';
 import { useSight } from './live.js';
 import { activityLink, go, limitLink, route, setQuery } from './route.js';
@@ -27,7 +27,7 @@ const limitsOf = (one) => (one.definition ? [{ name: one.definition.name, slots:
 const keysOf = ({ definition, event }) => [definition?.by?.key, event?.key, event?.by?.key].filter(Boolean);
 
 function whoOf({ definition, event }) {
-  if (definition) return definition.by ? doerName(definition.by) : 'who is not known here';
+  if (definition) return definition.by ? doerName(definition.by) : '';
   return holderName({ host: event.host, pid: event.pid, labels: event.labels, session: event.session });
 }
 
@@ -49,14 +49,14 @@ function tookOf({ kind, event }) {
 
 function Line({ one }) {
   if (one.kind === 'more') {
-    return html`<li class="event"><time datetime=${one.at}>${clockTime(one.at)}</time><span class="soft more">and ${plural(one.count, 'more event')} of leases, too many to tell</span></li>`;
+    return html`<li class="event"><time datetime=${one.at}>${timeOrDay(one.at)}</time><span class="soft more">and ${plural(one.count, 'more event')} of leases, too many to tell</span></li>`;
   }
   const { event, definition } = one;
   return html`<li class="event">
-    <time datetime=${one.at} title=${fullTime(one.at)}>${clockTime(one.at)}</time>
+    <time datetime=${one.at} title=${fullTime(one.at)}>${timeOrDay(one.at)}</time>
     <span class="badge ${TONES[one.kind] ?? ''}">${WORDS[one.kind] ?? one.kind}</span>
     <span class="limits-of">${limitsOf(one).map((limit) => html`<span><a href=${limitLink(limit.name)}>${limit.name}</a>${limit.slots > 1 && html`<span class="soft"> × ${number(limit.slots)}</span>`} </span>`)}</span>
-    <span class="by"><b>${whoOf(one)}</b>${keysOf(one).slice(0, 1).map((key) => html`<span class="label">key ${key}</span>`)}${event && labelsOf(event).map(([name, value]) => html`<span class="label">${name}=${value}</span>`)}${event?.by && html`<span class="soft">by ${doerName(event.by)}${event.by.key && `, key ${event.by.key}`}</span>`}</span>
+    <span class="by">${whoOf(one) ? html`<b>${whoOf(one)}</b>` : html`<span class="soft">by whom is not known here</span>`}${keysOf(one).slice(0, 1).map((key) => html`<span class="label">key ${key}</span>`)}${event && labelsOf(event).map(([name, value]) => html`<span class="label">${name}=${value}</span>`)}${event?.by && html`<span class="soft">by ${doerName(event.by)}${event.by.key && `, key ${event.by.key}`}</span>`}</span>
     <span class="took">${definition ? definition.changes : tookOf(one)}</span>
     <span class="soft small token" title=${event ? `lease ${event.id}` : ''}>${event && (event.fencing_token === null || event.state === 'waiting' ? `lease …${shortId(event.id)}` : `token ${event.fencing_token}`)}</span>
   </li>`;

@@ -37,7 +37,12 @@ export function span(seconds) {
   return duration(exact).replace(/ 0?0 (s|min|h)$/, '');
 }
 
-export const clockTime = (instant) => new Date(instant).toLocaleTimeString('en-GB');
+// The time of an instant of today, the day of an earlier one.
+export function timeOrDay(instant) {
+  const at = new Date(instant);
+  if (at.toDateString() === new Date().toDateString()) return at.toLocaleTimeString('en-GB');
+  return at.toLocaleDateString('en-GB', { day: 'numeric', month: 'short' });
+}
 
 export const fullTime = (instant) => `${new Date(instant).toISOString().replace('T', ' ').slice(0, 19)} UTC`;
 
