@@ -6,12 +6,13 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
@@ -157,6 +158,62 @@ def test_clients_of_a_server_that_lost_the_store_move_within_a_second(shared: Sh
                 assert order == [0, 1, 2]
                 between.flow()
                 wait_until(lambda: ready(cut_off)[0] == 200)
+
+
+@dataclass
+class Unwritable:
+    """A store that can be read all the time, and sometimes not written."""
+
+    url: str
+    fill: Callable[[], object]
+    make_room: Callable[[], object]
+
+
+@pytest.fixture(params=["postgres", "valkey"])
+def unwritable(request: pytest.FixtureRequest) -> Iterator[Unwritable]:
+    if request.param == "valkey":
+        with servers.redis(servers.wheel_redis(), "--maxmemory-policy", "noeviction") as valkey:
+            room = ("CONFIG", "SET", "maxmemory")
+            yield Unwritable(valkey.url(), lambda: valkey.ask(*room, "1"), lambda: valkey.ask(*room, "0"))
+        return
+    postgres: servers.Postgres = request.getfixturevalue("postgres")
+    schema = f"s{servers.new_name()}"
+
+    def fill() -> None:
+        postgres.execute(
+            f"CREATE FUNCTION {schema}.no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$"
+        )
+        postgres.execute(
+            f"CREATE TRIGGER no_room BEFORE INSERT ON {schema}.log FOR EACH ROW EXECUTE FUNCTION {schema}.no_room()"
+        )
+
+    yield Unwritable(
+        postgres.url(schema=schema), fill, lambda: postgres.execute(f"DROP TRIGGER no_room ON {schema}.log")
+    )
+
+
+def test_a_store_that_is_full_is_not_ready_until_it_takes_a_commit(unwritable: Unwritable) -> None:
+    """To read it is no proof; and what nobody could renew meanwhile does not expire when there is room again."""
+    with (
+        served(unwritable.url, recovery_grace_seconds=2.0) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as caller,
+    ):
+        assert caller.post("/v1/limits", json={"name": "db", "limit": 1}).status_code == 201
+        asked = {"limits": [{"name": "db"}], "lease_duration_seconds": 2}
+        lease = f"/v1/leases/{caller.post('/v1/leases', json=asked).json()['id']}"
+        unwritable.fill()
+        assert caller.post("/v1/leases", json=asked).status_code == 503
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            status, why = ready(server)
+            assert status == 503
+            assert "full" in why
+            time.sleep(0.05)
+        assert caller.get(lease).json()["state"] == "held", "it can still be looked at"
+        unwritable.make_room()
+        wait_until(lambda: ready(server)[0] == 200)
+        assert caller.get(lease).json()["state"] == "held"
 
 
 def synced(valkey: servers.Redis) -> tuple[Path, int, float]:
