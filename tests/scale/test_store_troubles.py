@@ -18,7 +18,7 @@ import redis
 
 from ebbgate import Client
 from ebbgate.errors import ConcurrencySlotAcquisitionError
-from tests.client.remote.support import wait_until
+from tests.client.remote.support import pass_time, wait_until
 from tests.serving import ServedInThread, served
 from tests.stores import servers
 from tests.stores.proxy import proxy, socket_of
@@ -209,7 +209,7 @@ def test_a_store_that_is_full_is_not_ready_until_it_takes_a_commit(unwritable: U
             status, why = ready(server)
             assert status == 503
             assert "full" in why
-            time.sleep(0.05)
+            pass_time(0.05)
         assert caller.get(lease).json()["state"] == "held", "it can still be looked at"
         unwritable.make_room()
         wait_until(lambda: ready(server)[0] == 200)
