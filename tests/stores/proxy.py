@@ -48,6 +48,11 @@ class Proxy:
         self._refuses = True
         self.cut()
 
+    def lead_to(self, server: Address) -> None:
+        """Lead to another server from now on."""
+        self._server = server
+        self.cut()
+
     def cut(self) -> None:
         """Cut all connections."""
         for pair in list(self._pairs):
