@@ -1,6 +1,7 @@
 """The store dies, restarts, or loses its last commits: nothing is granted on a guess, and all goes on by itself."""
 
 import json
+import logging
 import os
 import signal
 import time
@@ -101,7 +102,10 @@ def take(client: Client) -> int:
         return lease.fencing_token
 
 
-def test_who_waits_keeps_its_place_while_the_store_is_away(shared: Shared) -> None:
+def test_who_waits_keeps_its_place_while_the_store_is_away_and_is_told_so(
+    shared: Shared, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ebbgate")
     with Client(shared.here.url) as client, Client(shared.there.url) as other:
         client.create_limit("db", 1)
         order: list[int] = []
@@ -116,6 +120,7 @@ def test_who_waits_keeps_its_place_while_the_store_is_away(shared: Shared) -> No
                 wait_until(lambda number=number: client.read_limit("db").waiting == number + 1)  # type: ignore[misc]
             shared.database.end(signal.SIGKILL)
             wait_until(lambda: ready(shared.here)[0] == 503)
+            wait_until(lambda: "who waits keeps its place" in caplog.text)
             shared.database.start()
             wait_until(lambda: ready(shared.here)[0] == ready(shared.there)[0] == 200)
         assert order == [0, 1, 2, 3]
