@@ -101,6 +101,47 @@ def test_a_wrong_url_is_a_mistake_in_the_command(cli: Cli, verb: str, url: str) 
     assert "hunter2" not in problem.err
 
 
+# --- namespaces
+
+
+def test_a_namespace_may_be_named_beside_the_url(
+    cli: Cli, valkey: servers.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def limits(*flags: str) -> int:
+        return cli("store", "check", *flags, "-o", "json").parsed(StoreFacts).limits
+
+    name = servers.new_name()
+    named = valkey.url(name)
+    url = named.partition("?")[0]
+    with (
+        started(tmp_path, "--store", url, "--namespace", name) as server,
+        Client(server.url.replace("http", "ebbgate")) as client,
+    ):
+        client.create_limit("db", 2)
+    assert limits("--store", named) == limits("--store", named, "--namespace", name) == 1
+    monkeypatch.setenv("EBBGATE_NAMESPACE", name)
+    assert limits("--store", url) == 1
+    assert limits("--store", url, "--namespace", servers.new_name()) == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "why"),
+    [
+        ("postgresql://me:hunter2@db/app?namespace=one", "other", "give one"),
+        ("redis://:hunter2@cache", "a}b", "can be no namespace"),
+        ("sqlite:///limits.db", "one", "a file is one by itself"),
+        ("memory://", "one", "a file is one by itself"),
+    ],
+)
+def test_a_namespace_that_cannot_be_is_a_mistake_in_the_command(
+    cli: Cli, url: str, name: str, why: str
+) -> None:
+    result = cli("serve", "--port", "0", "--store", url, "--namespace", name)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result
+    assert why in result.err
+    assert "hunter2" not in result.err
+
+
 # --- a PostgreSQL that cannot be used
 
 

@@ -163,6 +163,12 @@ def test_nothing_expires_for_a_while_after_a_time_in_which_nobody_could_renew() 
     grace.succeeded(51 * SECOND + 1)
     assert not grace.is_over(81 * SECOND)
     assert grace.is_over(81 * SECOND + 1)
+    grace.failed(100 * SECOND)
+    grace.failed(101 * SECOND)
+    assert grace.is_over(101 * SECOND)
+    grace.failed(103 * SECOND)
+    assert not grace.is_over(133 * SECOND - 1), "what is decided first when it answers again expires nothing"
+    assert grace.is_over(133 * SECOND)
 
 
 def test_a_store_out_of_reach_is_failing_until_it_answers() -> None:

@@ -1,6 +1,6 @@
 """A network that misbehaves: TCP connections that are cut, delayed, or fall silent, one by one.
 
-A `Network` is one thread; each `Proxy` of it is one port that leads to the same server. What is silent loses
+A `Network` is one thread; each `Proxy` of it has a port for each of the same servers. What is silent loses
 nothing: it arrives when the silence is over, as it does where packets are sent again.
 """
 
@@ -10,7 +10,8 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
@@ -135,34 +136,41 @@ class Wire:
 
 
 class Proxy:
-    """A port that leads to the server. Everything is said and done on the thread of its network."""
+    """Ports that lead to the servers. Everything is said and done on the thread of its network."""
 
-    def __init__(self, port: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, ports: Sequence[int], loop: asyncio.AbstractEventLoop) -> None:
         self.wires: set[Wire] = set()
-        self.port = 0
+        self.ports: list[int] = []
         self.delay_seconds = 0.0  # of new connections, in each direction
-        self._server_port = port
+        self._server_ports = ports
         self._loop = loop
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._connecting: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        self._server = await self._loop.create_server(self._accepted, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+    @property
+    def url(self) -> str:
+        """The servers, for clients."""
+        return "ebbgate://" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
 
-    def _accepted(self) -> End:
+    async def start(self) -> None:
+        for port in self._server_ports:
+            server = await self._loop.create_server(partial(self._accepted, port), "127.0.0.1", 0)
+            self._servers.append(server)
+            self.ports.append(server.sockets[0].getsockname()[1])
+
+    def _accepted(self, server_port: int) -> End:
         wire = Wire(self, self._loop)
         wire.up.delay_seconds = wire.down.delay_seconds = self.delay_seconds
         self.wires.add(wire)
-        task = self._loop.create_task(self._connect(wire))
+        task = self._loop.create_task(self._connect(wire, server_port))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
         return End(wire, wire.up, wire.down)
 
-    async def _connect(self, wire: Wire) -> None:
+    async def _connect(self, wire: Wire, server_port: int) -> None:
         try:
             await self._loop.create_connection(
-                lambda: End(wire, wire.down, wire.up), "127.0.0.1", self._server_port
+                lambda: End(wire, wire.down, wire.up), "127.0.0.1", server_port
             )
         except OSError:
             wire.cut("reset")
@@ -171,27 +179,28 @@ class Proxy:
             wire.cut("reset")  # it was cut meanwhile
 
     async def close(self) -> None:
-        assert self._server is not None, "started"
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for task in list(self._connecting):
             task.cancel()
         for wire in list(self.wires):
             wire.cut("reset")
-        await self._server.wait_closed()
+        for server in self._servers:
+            await server.wait_closed()
 
 
 class Network:
-    """Proxies to one server, on a thread of their own."""
+    """Proxies to some servers, on a thread of their own."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, *ports: int) -> None:
+        self._ports = ports
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="network-of-a-test")
         self._proxies: list[Proxy] = []
 
     def proxy(self) -> Proxy:
-        """Return a new way to the server."""
-        made = Proxy(self._port, self._loop)
+        """Return a new way to the servers."""
+        made = Proxy(self._ports, self._loop)
         asyncio.run_coroutine_threadsafe(made.start(), self._loop).result(10)
         self._proxies.append(made)
         return made

@@ -118,7 +118,7 @@ class ServerSiege:
             h.Setting(when_us=clock_us(), starved_us=starved_us, told_us=told_us, returned_us=30 * SECOND)
         )
         self.server.start()
-        self.network = self._stack.enter_context(Network(self.server.port))
+        self.network = self._stack.enter_context(Network(*self._ports()))
         self.operator = self._child("server_operator", self.server.url, "operator")
         assert self.operator.process.stdout is not None
         assert self.operator.process.stdout.readline() == b"ready\n", self.operator.complaints.read_text()
@@ -134,13 +134,16 @@ class ServerSiege:
         )
         self._began = time.monotonic()
 
+    def _ports(self) -> Sequence[int]:
+        return (self.server.port,)
+
     def start(self, place: Place) -> None:
         """Start another client."""
         place.lives += 1
         if place.number in self._embedded:
             url = self.server.store
         else:
-            url = self.server.url if place.proxy is None else f"ebbgate://127.0.0.1:{place.proxy.port}"
+            url = self.server.url if place.proxy is None else place.proxy.url
         habits = msgspec.json.encode(self.habits).decode()
         name = f"w{place.number}.{place.lives}"
         place.child = self._child("server_worker", url, name, place.face, habits)

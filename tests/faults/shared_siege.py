@@ -2,7 +2,7 @@
 
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -94,18 +94,34 @@ class SharedSiege(ServerSiege):
     def __init__(self, folder: Path, seed: int, database: Postgres | Redis, *, workers: int) -> None:
         """Begin nothing yet."""
         habits = Habits(timeouts=(None, None, 25.0))
-        super().__init__(folder, seed, workers=workers, habits=habits, proxied=False)
+        super().__init__(folder, seed, workers=workers, habits=habits)
         self.database = database
         self.shared = SharedServers(folder, database.url(), self.chance)
         self.server = self.shared  # type: ignore[assignment]  # as far as a siege needs it
 
+    def _ports(self) -> Sequence[int]:
+        return [server.port for server in self.shared.all]
+
     def kill_database(self, away_seconds: float) -> None:
         """Kill the database and start it again, after so long."""
-        with self.without_server("database killed"):
-            self.database.end(signal.SIGKILL)
+        self._end_database("killed", signal.SIGKILL, away_seconds)
+
+    def restart_database(self) -> None:
+        """Have the database end in order, and start it again at once."""
+        self._end_database("restarted", signal.SIGINT, 0.0)
+
+    def _end_database(self, how: str, with_signal: int, away_seconds: float) -> None:
+        with self.without_server(f"database {how}"):
+            self.database.end(with_signal)
             pass_time(away_seconds)
             self.database.start()
             pass_time(1.0)
+
+    def cut_database_off(self) -> None:
+        """Cut the connections of all servers to the database; they make new ones."""
+        with self.without_server("cut off from the database"):
+            self.database.cut_connections()
+            pass_time(0.5)
 
     def _see_that_nothing_is_left(self) -> None:
         self.shared.end_all()

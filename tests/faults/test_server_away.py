@@ -66,7 +66,7 @@ def test_who_is_cut_off_again_and_again_comes_back_and_loses_nothing(folder: Pat
         direct = Client(server.url)
         direct.create_limit("db", 1)
         proxies = [network.proxy(), network.proxy()]
-        holder, waiter = (Client(f"ebbgate://127.0.0.1:{proxy.port}") for proxy in proxies)
+        holder, waiter = (Client(proxy.url) for proxy in proxies)
         got_in = threading.Event()
 
         def wait() -> None:

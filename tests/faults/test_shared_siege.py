@@ -37,8 +37,8 @@ def test_no_promise_is_broken_when_servers_and_their_database_are_killed(
         deeds = 0
         while time.monotonic() < until:
             pass_time(laid.chance.uniform(1.0, 2.0))
-            # However short the siege is, a server is killed, and then the database.
-            deed = (0.0, 1.0)[deeds] if deeds < 2 else laid.chance.random()
+            # However short the siege is, a server is killed, then the database, then connections to it are cut.
+            deed = (0.0, 0.8, 1.0)[deeds] if deeds < 3 else laid.chance.random()
             deeds += 1
             if deed < 0.4:
                 laid.kill_server(laid.chance.choice([0.0, 0.5, 1.5]))
@@ -46,8 +46,12 @@ def test_no_promise_is_broken_when_servers_and_their_database_are_killed(
                 laid.drain_server()
             elif deed < 0.8:
                 laid.stop_server(laid.chance.choice([1.5, 4.0]))
-            else:
+            elif deed < 0.85:
                 laid.kill_database(laid.chance.choice([0.0, 1.0]))
+            elif deed < 0.9:
+                laid.restart_database()
+            else:
+                laid.cut_database_off()
         report = laid.finish()
     print(report)
     judge(report)

@@ -1,23 +1,25 @@
 """The store dies, restarts, or loses its last commits: nothing is granted on a guess, and all goes on by itself."""
 
 import json
+import logging
 import os
 import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
 from ebbgate import Client
 from ebbgate.errors import ConcurrencySlotAcquisitionError
-from tests.client.remote.support import wait_until
+from tests.client.remote.support import pass_time, wait_until
 from tests.serving import ServedInThread, served
 from tests.stores import servers
 from tests.stores.proxy import proxy, socket_of
@@ -100,7 +102,10 @@ def take(client: Client) -> int:
         return lease.fencing_token
 
 
-def test_who_waits_keeps_its_place_while_the_store_is_away(shared: Shared) -> None:
+def test_who_waits_keeps_its_place_while_the_store_is_away_and_is_told_so(
+    shared: Shared, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ebbgate")
     with Client(shared.here.url) as client, Client(shared.there.url) as other:
         client.create_limit("db", 1)
         order: list[int] = []
@@ -115,6 +120,7 @@ def test_who_waits_keeps_its_place_while_the_store_is_away(shared: Shared) -> No
                 wait_until(lambda number=number: client.read_limit("db").waiting == number + 1)  # type: ignore[misc]
             shared.database.end(signal.SIGKILL)
             wait_until(lambda: ready(shared.here)[0] == 503)
+            wait_until(lambda: "who waits keeps its place" in caplog.text)
             shared.database.start()
             wait_until(lambda: ready(shared.here)[0] == ready(shared.there)[0] == 200)
         assert order == [0, 1, 2, 3]
@@ -157,6 +163,62 @@ def test_clients_of_a_server_that_lost_the_store_move_within_a_second(shared: Sh
                 assert order == [0, 1, 2]
                 between.flow()
                 wait_until(lambda: ready(cut_off)[0] == 200)
+
+
+@dataclass
+class Unwritable:
+    """A store that can be read all the time, and sometimes not written."""
+
+    url: str
+    fill: Callable[[], object]
+    make_room: Callable[[], object]
+
+
+@pytest.fixture(params=["postgres", "valkey"])
+def unwritable(request: pytest.FixtureRequest) -> Iterator[Unwritable]:
+    if request.param == "valkey":
+        with servers.redis(servers.wheel_redis(), "--maxmemory-policy", "noeviction") as valkey:
+            room = ("CONFIG", "SET", "maxmemory")
+            yield Unwritable(valkey.url(), lambda: valkey.ask(*room, "1"), lambda: valkey.ask(*room, "0"))
+        return
+    postgres: servers.Postgres = request.getfixturevalue("postgres")
+    schema = f"s{servers.new_name()}"
+
+    def fill() -> None:
+        postgres.execute(
+            f"CREATE FUNCTION {schema}.no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$"
+        )
+        postgres.execute(
+            f"CREATE TRIGGER no_room BEFORE INSERT ON {schema}.log FOR EACH ROW EXECUTE FUNCTION {schema}.no_room()"
+        )
+
+    yield Unwritable(
+        postgres.url(schema=schema), fill, lambda: postgres.execute(f"DROP TRIGGER no_room ON {schema}.log")
+    )
+
+
+def test_a_store_that_is_full_is_not_ready_until_it_takes_a_commit(unwritable: Unwritable) -> None:
+    """To read it is no proof; and what nobody could renew meanwhile does not expire when there is room again."""
+    with (
+        served(unwritable.url, recovery_grace_seconds=2.0) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as caller,
+    ):
+        assert caller.post("/v1/limits", json={"name": "db", "limit": 1}).status_code == 201
+        asked = {"limits": [{"name": "db"}], "lease_duration_seconds": 2}
+        lease = f"/v1/leases/{caller.post('/v1/leases', json=asked).json()['id']}"
+        unwritable.fill()
+        assert caller.post("/v1/leases", json=asked).status_code == 503
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            status, why = ready(server)
+            assert status == 503
+            assert "full" in why
+            pass_time(0.05)
+        assert caller.get(lease).json()["state"] == "held", "it can still be looked at"
+        unwritable.make_room()
+        wait_until(lambda: ready(server)[0] == 200)
+        assert caller.get(lease).json()["state"] == "held"
 
 
 def synced(valkey: servers.Redis) -> tuple[Path, int, float]:

@@ -16,6 +16,8 @@ class Proxy:
     """Carries bytes between clients and one server until it is told otherwise."""
 
     def __init__(self, server: Address) -> None:
+        self.trips = 0  # how often a request followed an answer
+        self._is_answered = True
         self._server = server
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -46,6 +48,11 @@ class Proxy:
     def refuse(self) -> None:
         """Cut all connections, and every new one."""
         self._refuses = True
+        self.cut()
+
+    def lead_to(self, server: Address) -> None:
+        """Lead to another server from now on."""
+        self._server = server
         self.cut()
 
     def cut(self) -> None:
@@ -94,6 +101,8 @@ class Proxy:
         try:
             while data := source.recv(1 << 16):
                 self._flows.wait()
+                self.trips += way == "request" and self._is_answered
+                self._is_answered = way == "answer"
                 if self._lose == way:
                     self._lose = ""
                     break

@@ -113,6 +113,13 @@ class Postgres(Server):
     def answers(self) -> bool:
         return self.lets_in(self.conninfo)
 
+    def cut_connections(self) -> None:
+        """End the connections of all clients."""
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+
     def execute(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement as the superuser."""
         with psycopg.connect(
@@ -140,6 +147,10 @@ class Redis(Server):
         with contextlib.suppress(OSError):
             return self.ask("PING").startswith(("+PONG", "-NOAUTH"))
         return False
+
+    def cut_connections(self) -> None:
+        """End the connections of all clients."""
+        self.ask("CLIENT", "KILL", "TYPE", "normal")
 
     def ask(self, *words: str) -> str:
         """Send one command and return the raw answer."""

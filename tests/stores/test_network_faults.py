@@ -79,6 +79,21 @@ async def back(store: NetworkStore) -> Version:
 
 
 @pytest.mark.asyncio
+async def test_a_commit_or_its_conflict_with_the_news_is_one_round_trip(site: Site) -> None:
+    async with site.opened() as store:
+        version = await store.commit((await store.load()).version, tag(), head(1), [row("a", 1)])
+        for number in range(2, 5):
+            before = site.proxy.trips
+            version = await store.commit(version, tag(), head(number), [row("a", number), row("b", number)])
+            assert site.proxy.trips == before + 1
+        before = site.proxy.trips
+        with pytest.raises(Conflict) as raised:
+            await store.commit(EMPTY, tag(), head(9), [row("a", 9)])
+        assert told(raised.value).version == version
+        assert site.proxy.trips == before + 1
+
+
+@pytest.mark.asyncio
 async def test_a_lost_answer_is_settled_by_the_tag(site: Site) -> None:
     async with site.opened() as store:
         await store.commit(EMPTY, "", head(1), [])

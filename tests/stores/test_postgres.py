@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from ebbgate.errors import InvalidRequest, StoreUnavailable
-from ebbgate.stores import open_network_store, open_store
+from ebbgate.stores import open_network_store, open_store, postgres_schema
 from ebbgate.stores.base import EMPTY, LostTail, Version
 from ebbgate.stores.postgres import PostgresStore
 from ebbgate.stores.postgres_schema import migrations
@@ -102,6 +102,12 @@ async def test_a_read_only_or_unfit_database_is_refused(postgres: servers.Postgr
     host = f"host={postgres.folder}"
     assert "is read-only" in await refusal(f"postgresql://postgres@/{names[0]}?{host}")
     assert "keeps text as LATIN1" in await refusal(f"postgresql://postgres@/{names[1]}?{host}")
+
+
+@pytest.mark.asyncio
+async def test_an_old_server_is_refused(postgres: servers.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_schema, "SERVER_MIN", 99)
+    assert "99 or newer is needed" in await refusal(postgres.url())
 
 
 @pytest.mark.asyncio

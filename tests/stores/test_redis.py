@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ebbgate.errors import InvalidRequest, StoreUnavailable
-from ebbgate.stores import codec, open_network_store
+from ebbgate.stores import codec, open_network_store, redis_wire
 from ebbgate.stores.base import EMPTY, Conflict, LostTail, Version
 from ebbgate.stores.redis import RedisStore
 from ebbgate.stores.redis_url import KINDS, place_of
@@ -79,6 +79,19 @@ async def test_a_server_that_drops_keys_is_refused(policy: str) -> None:
 async def test_a_replica_is_refused(valkey: servers.Redis) -> None:
     with servers.redis(servers.wheel_redis(), "--replicaof", "127.0.0.1", str(valkey.port)) as replica:
         assert "is a replica" in await refusal(replica.url())
+
+
+@pytest.mark.asyncio
+async def test_an_old_server_is_refused_and_one_without_a_file_is_warned_of(
+    valkey: servers.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(valkey.url()) as store:
+        await store.load()
+        valkey.cut_connections()
+        await store.load()
+    assert [record.getMessage().count("set appendonly yes") for record in caplog.records] == [1], "once"
+    monkeypatch.setattr(redis_wire, "REDIS_MIN", 99)
+    assert "Redis 7 or Valkey 8 is needed" in await refusal(valkey.url())
 
 
 @pytest.mark.asyncio

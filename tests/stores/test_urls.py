@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from ebbgate.errors import InvalidRequest
-from ebbgate.stores import open_store, path_of
+from ebbgate.stores import in_namespace, open_store, path_of
 from ebbgate.stores.memory import MemoryStore
+from ebbgate.stores.postgres_url import place_of
 from ebbgate.stores.sqlite import SqliteStore
 
 
@@ -70,3 +71,11 @@ def test_another_way_to_the_same_file_is_the_same_store(tmp_path: Path) -> None:
     finally:
         one.close()
         two.close()
+
+
+def test_a_namespace_beside_the_url_is_that_in_the_url() -> None:
+    for url in ("postgresql://me@db/app", "postgresql://me@db/app?sslmode=require", "redis://cache/1"):
+        assert in_namespace(in_namespace(url, "jobs"), "jobs") == in_namespace(url, "jobs")
+    assert place_of(in_namespace("postgresql://me@db/app?sslmode=require", "jobs")) == place_of(
+        "postgresql://me@db/app?sslmode=require&namespace=jobs"
+    )

@@ -35,6 +35,12 @@ _Store = Annotated[
         "redis://host:6379/0, with ?namespace=NAME; unset: the file of this user.",
     ),
 ]
+Namespace = Annotated[
+    str | None,
+    option(
+        "EBBGATE_NAMESPACE", "Which set of limits in a shared store, unless its URL names it; else `default`."
+    ),
+]
 _Upgrade = Annotated[
     Literal["auto", "never"],
     option(
@@ -102,6 +108,7 @@ _LogLevel = Annotated[
 def serve(  # noqa: PLR0913 - one for each option
     *,
     store: _Store = None,
+    namespace: Namespace = None,
     host: _Host = "127.0.0.1",
     port: _Port = settings.DEFAULT_PORT,
     durability: _Durability = "full",
@@ -129,9 +136,11 @@ def serve(  # noqa: PLR0913 - one for each option
     from ebbgate.server import logs
     from ebbgate.server.notify import Notifier
     from ebbgate.server.options import Options
+    from ebbgate.stores import in_namespace
 
+    store = store or f"sqlite:///{quote(str(settings.default_path()))}"
     options = Options(
-        store=store or f"sqlite:///{quote(str(settings.default_path()))}",
+        store=in_namespace(store, namespace) if namespace else store,
         host=host,
         port=port,
         durability=durability,

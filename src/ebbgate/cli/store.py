@@ -8,10 +8,10 @@ import msgspec
 
 from ebbgate.cli.options import Output
 from ebbgate.cli.printing import print_fields, print_json
-from ebbgate.cli.serve import option
+from ebbgate.cli.serve import Namespace, option
 from ebbgate.core.model import SERVER
 from ebbgate.errors import InvalidRequest
-from ebbgate.stores import is_network_url, open_network_store, without_password
+from ebbgate.stores import in_namespace, is_network_url, open_network_store, without_password
 
 _LOOKS: Final = 5
 
@@ -30,23 +30,25 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
     round_trip_ms: float  # the median of some
 
 
-def check(*, store: _Store = "", output: Output = "table") -> None:
+def check(*, store: _Store = "", namespace: Namespace = None, output: Output = "table") -> None:
     """Connect to a store as a server would, and tell whether all is well. It commits nothing."""
-    _show(_looked_at(store, upgrade=False), output)
+    _show(_looked_at(store, namespace, upgrade=False), output)
 
 
-def upgrade(*, store: _Store = "", output: Output = "table") -> None:
+def upgrade(*, store: _Store = "", namespace: Namespace = None, output: Output = "table") -> None:
     """Bring a store's schema to what this release knows; servers of the release before go on meanwhile."""
-    _show(_looked_at(store, upgrade=True), output)
+    _show(_looked_at(store, namespace, upgrade=True), output)
 
 
-def _looked_at(url: str, *, upgrade: bool) -> StoreFacts:
+def _looked_at(url: str, namespace: str | None, *, upgrade: bool) -> StoreFacts:
     if not url:
         raise InvalidRequest("which store? --store URL, or EBBGATE_STORE")
     if not is_network_url(url):
         raise InvalidRequest(
             f"{without_password(url)!r} is no store that servers share; for a file: ebbgate doctor"
         )
+    if namespace:
+        url = in_namespace(url, namespace)
     return asyncio.run(_look(url, upgrade=upgrade))
 
 

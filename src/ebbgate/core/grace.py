@@ -34,9 +34,11 @@ class Grace:
         return self._failing_since_us >= 0
 
     def failed(self, now_us: int) -> None:
-        """Note that the store was out of reach."""
+        """Note that the store was out of reach; when it was so for long, nothing expires by what is decided next."""
         if self._failing_since_us < 0:
             self._failing_since_us = now_us
+        elif now_us - self._failing_since_us > STALL_US:
+            self.begin(now_us)
 
     def succeeded(self, now_us: int) -> None:
         """Note that the store answered; after a long silence expiry is suspended."""

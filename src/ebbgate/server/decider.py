@@ -75,6 +75,7 @@ class Decider(ABC):
         self._timer_us = -1  # by the store's clock; -1: there is none
         self._stalls = Stalls(store)
         self._failed: EbbgateError | None = None
+        self._must_write = False  # a look does not show that the store is well: it was a commit that failed
         self._retry_us = -1
         self._pulse: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -211,15 +212,22 @@ class Decider(ABC):
 
     def _steps(self, jobs: list[Job]) -> Generator[StoreCall, Reply, Batch | None]:
         """Commit what was asked and what is due; None: there was nothing to do, or it could not be done."""
+        is_writing = False
         try:
             if self.engine.version is None or not self.engine.is_settled or self._looks(jobs):
                 yield from self.engine.refresh()
             batch = None
             if jobs or self._is_due():
+                is_writing = True
                 batch = yield from self._commit(jobs)
-            self._succeeded()
+            self._must_write = self._must_write and not (batch and batch.changes)
+            if self._must_write:
+                self.grace.failed(self.store.clock())
+            else:
+                self._succeeded()
             return batch
         except EbbgateError as error:
+            self._must_write = is_writing and self.is_shared
             self._fail(jobs, error)
         return None
 

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ebbgate.errors import InvalidRequest, StoreUnavailable
 from ebbgate.stores.base import EmbeddedStore, NetworkStore
+from ebbgate.stores.network import namespace_of, take_out
 from ebbgate.stores.rollups import HistoryStore, MemoryHistory
 
 _EXAMPLES: Final = "memory://, sqlite:///relative.db or sqlite:////absolute/path.db"
@@ -19,6 +20,26 @@ _NETWORK_EXAMPLES: Final = "postgresql://user@host/database or redis://host:6379
 def is_network_url(url: str) -> bool:
     """Tell whether `url` names a store behind a network, which `open_network_store` opens."""
     return url.partition(":")[0].lower() in _POSTGRES | _REDIS
+
+
+def in_namespace(url: str, name: str) -> str:
+    """Return the URL of a namespace of the store that `url` names; it may name that one itself.
+
+    Raises:
+        InvalidRequest: it names another one, `name` can be none, or the store has none.
+    """
+    if not is_network_url(url):
+        raise InvalidRequest(
+            f"a namespace is part of a store that servers share ({_NETWORK_EXAMPLES}); a file is one by itself"
+        )
+    named = take_out(url, "namespace")[1].get("namespace")
+    if named is None:
+        return f"{url}{'&' if '?' in url else '?'}namespace={namespace_of({'namespace': name})}"
+    if named != name:
+        raise InvalidRequest(
+            f"the URL of the store names the namespace {named!r}, the option {name!r}: give one"
+        )
+    return url
 
 
 def without_password(url: str) -> str:

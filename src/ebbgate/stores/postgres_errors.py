@@ -48,6 +48,7 @@ _BY_TEXT: Final = (
     ("starting up", "57P03"),
     ("shutting down", "57P03"),
     ("recovery", "57P03"),
+    ("read-only", "25006"),
 )
 
 

@@ -4,6 +4,7 @@ Everything that is not answered is kept and sent again over the next connection,
 place in the queue asks what became of it. That is safe: commands are idempotent.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -12,13 +13,7 @@ from ebbgate.client.remote.line import Line, Message
 from ebbgate.client.remote.offset import Offset
 from ebbgate.client.remote.pulse import Pulse
 from ebbgate.client.waiting import Gone, Heard, Waiter
-from ebbgate.core.commands import (
-    Done,
-    Ended,
-    Held,
-    Outcome,
-    Refused,
-)
+from ebbgate.core.commands import Done, Ended, Held, Outcome, Refused
 from ebbgate.core.model import SECOND
 from ebbgate.errors import (
     EbbgateError,
@@ -45,6 +40,8 @@ from ebbgate.wire.stream import (
     error_of,
     outcome_of,
 )
+
+_log: Final = logging.getLogger("ebbgate")
 
 ASK_AGAIN_US: Final = 10 * SECOND
 """How often those who wait ask what became of them: what they were told may be lost."""
@@ -341,6 +338,8 @@ class Desk:
                 self.goodbye_seconds = item.after_seconds
             case FailedItem():
                 self.is_stranded = True
+                if self.queued:
+                    _log.info("%s; who waits keeps its place in line", error_of(item))
             case _:
                 pass
 

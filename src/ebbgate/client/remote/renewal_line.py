@@ -71,7 +71,7 @@ class RenewalLine:
         self._unsent = b""
         self._pulse = Pulse(has_others=dialler.has_others)
         self._asked_us = 0  # when something was asked first since something came
-        self._connections = 0
+        self._was_away = False  # a connection is gone, or could not be made
         self._listener, self._bell = socket.socketpair()
         self._listener.setblocking(False)
         self._bell.setblocking(False)
@@ -355,6 +355,7 @@ class RenewalLine:
         """See `Connectable`."""
         level = logging.WARNING if isinstance(error, NotAuthorized) else logging.DEBUG
         _log.log(level, "the renewer has no connection: %s", error)
+        self._was_away = True
         self._sessions.unreachable()
 
     def _take_over(self) -> bool:
@@ -367,12 +368,11 @@ class RenewalLine:
         self._greeted[hello.session] = hello.epoch
         self._pulse.heard(self.clock())
         self._connector.works()
-        self._connections += 1
-        if self._connections > 1:
+        if self._was_away:
             self._sessions.hurry()  # nobody knows how long nothing could be renewed
-        connection = self._connection
-        for item in (item for _, items in connection.early for item in items):
-            self._hear(connection, item)
+        self._was_away = True
+        for item in (item for _, items in arrived[0].early for item in items):
+            self._hear(arrived[0], item)
         self._attach()
         return True
 

@@ -64,7 +64,7 @@ class RenewalLine:
         self._numbers = GREETING
         self._failures = 0
         self._heard_us = self._asked_us = 0
-        self._connections = 0
+        self._was_away = False
         self.process.start(self._connect_for_ever())
 
     # --- what the renewer wants
@@ -198,6 +198,7 @@ class RenewalLine:
                 if refusal is None:
                     self._take_over(end, server.name, hello)
                     break
+                self._was_away = True
                 if isinstance(refusal, Stale):
                     self._newest[hello.session] = refusal.newest
 
@@ -206,10 +207,10 @@ class RenewalLine:
         self._greeted = {hello.session: hello.epoch}
         self._heard_us = self._asked_us = self.clock()
         self._failures = 0
-        self._connections += 1
         end.received, end.broken = self._received, self._drop
-        if self._connections > 1:
+        if self._was_away:
             self.owner.hurry()  # nobody knows how long nothing could be renewed
+        self._was_away = True
         early, end.early = end.early, []
         self._received(early)
         if end.is_over:
