@@ -226,6 +226,28 @@ async def test_who_does_not_finish_in_time_is_cut_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_rest_of_a_request_is_not_waited_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_ARRIVAL_SECONDS", 0.2)
+    probe = Probe()
+    async with running(told(tmp_path, drain_seconds=60), probe) as server:
+        late, soon = await Wire.connect(server.url), await Wire.connect(server.url)
+        for wire in (late, soon):
+            await wire.send("POST /v1/limits HTTP/1.1", "Host: localhost", "Content-Length: 5", body=b"ab")
+        async with asyncio.timeout(20):
+            while probe.served < 2:
+                await asyncio.sleep(0.01)
+        asyncio.get_running_loop().call_later(0.05, soon.writer.write, b"cde")
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    assert (await soon.answer()).json()["bytes"] == 5
+    assert await late.is_over()
+    for wire in (late, soon):
+        await wire.close()
+
+
+@pytest.mark.asyncio
 async def test_in_a_hurry_nobody_is_waited_for(tmp_path: Path) -> None:
     probe = Probe()
     async with running(told(tmp_path, drain_seconds=60), probe) as server:

@@ -113,6 +113,11 @@ class HttpSocket(HttpToolsProtocol):
     _is_whole = True  # nothing of a request is missing
     _upgraded = False
 
+    @property
+    def is_arriving(self) -> bool:
+        """Whether a part of a request is here, and a part is not."""
+        return not self._is_whole
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take a connection, unless there are too many."""
         super().connection_made(transport)
