@@ -146,3 +146,8 @@ NO_UPGRADE: Final = _refusal(
     "the stream is a WebSocket; a proxy before this server must pass on the headers Upgrade and Connection",
     (b"upgrade", b"websocket"),
 )
+
+ANYWHERE: Final = (
+    BAD_REQUEST, MISDIRECTED, FOREIGN, PLAIN, NO_KEY, TOO_LARGE, FULL, INTERNAL, UNREADABLE, HEAD_TOO_LARGE,
+)  # fmt: skip
+"""What every request may be answered, wherever it leads."""
