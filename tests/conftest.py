@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Servers and commands that tests start would compile every module anew each time: half of what a start costs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # No deadline and no complaint about slowness: machines that run tests are busy. What failed once is
 # kept in .hypothesis and tried first the next time; the report shows how to replay it elsewhere.
 settings.register_profile(

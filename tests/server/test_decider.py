@@ -1,6 +1,8 @@
 """The one who decides, when its store does not do what it is told."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +74,31 @@ def test_while_the_store_fails_nothing_is_granted_and_then_it_goes_on_by_itself(
     assert isinstance(talk(server.port).ask(talker.hello_item("t", 1))[0], FailedItem)
     break_store(server)
     wait_until(lambda: is_ready(server))
+    assert isinstance(talker.acquire(), HeldItem)
+
+
+@pytest.mark.parametrize("name", ["x.db", "x.db-wal"])
+def test_nothing_is_granted_into_a_file_that_was_removed_or_replaced(
+    serve: Serve, talk: Talk, store_url: str, name: str
+) -> None:
+    server = serve()
+    talker = talk(server.port, "s")
+    talker.limit("db", 2)
+    held = talker.held()
+    file = Path(store_url.removeprefix("sqlite:///")).with_name(name)
+    aside = file.with_name("aside")
+    file.rename(aside)
+    wait_until(lambda: not is_ready(server))
+    shutil.copy(aside, file)  # what stands there now is another file
+    failed = talker.acquire()
+    assert isinstance(failed, FailedItem)
+    assert (failed.code, failed.transient) == ("store_unavailable", True)
+    assert "removed or replaced" in failed.message
+    assert isinstance(talker.question(ReadLimit("db")), FailedItem)
+    assert not is_ready(server)
+    aside.rename(file)
+    wait_until(lambda: is_ready(server))
+    assert isinstance(talker.renew(held.id), HeldItem)
     assert isinstance(talker.acquire(), HeldItem)
 
 

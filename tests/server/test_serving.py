@@ -226,6 +226,28 @@ async def test_who_does_not_finish_in_time_is_cut_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_rest_of_a_request_is_not_waited_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_ARRIVAL_SECONDS", 0.2)
+    probe = Probe()
+    async with running(told(tmp_path, drain_seconds=60), probe) as server:
+        late, soon = await Wire.connect(server.url), await Wire.connect(server.url)
+        for wire in (late, soon):
+            await wire.send("POST /v1/limits HTTP/1.1", "Host: localhost", "Content-Length: 5", body=b"ab")
+        async with asyncio.timeout(20):
+            while probe.served < 2:
+                await asyncio.sleep(0.01)
+        asyncio.get_running_loop().call_later(0.05, soon.writer.write, b"cde")
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    assert (await soon.answer()).json()["bytes"] == 5
+    assert await late.is_over()
+    for wire in (late, soon):
+        await wire.close()
+
+
+@pytest.mark.asyncio
 async def test_in_a_hurry_nobody_is_waited_for(tmp_path: Path) -> None:
     probe = Probe()
     async with running(told(tmp_path, drain_seconds=60), probe) as server:
@@ -284,6 +306,30 @@ async def test_who_waits_for_an_answer_is_not_slow(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("said", "status", "code"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "malformed"),  # TLS begins so
+        (b"FOO / HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "malformed"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 65_536 + b"\r\n", 431, "too_large"),
+    ],
+)
+async def test_what_is_no_request_is_refused_as_everything_else_is(
+    tmp_path: Path, said: bytes, status: int, code: str
+) -> None:
+    probe = Probe()
+    async with running(told(tmp_path), probe) as server:
+        wire = await Wire.connect(server.url)
+        wire.writer.write(said)
+        answer = await wire.answer()
+        assert (answer.status, answer.problem()) == (status, code)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert await wire.is_over()
+        await wire.close()
+    assert probe.served == 0
+
+
+@pytest.mark.asyncio
 async def test_a_head_without_end_is_refused(tmp_path: Path) -> None:
     probe = Probe()
     async with running(told(tmp_path), probe) as server:
@@ -311,7 +357,8 @@ async def test_more_connections_than_allowed_are_sent_away(
         first = await Wire.connect(server.url)
         await first.send("GET / HTTP/1.1", "Host: localhost")
         assert (await first.answer()).status == 200
-        assert (await ask(server.url)).status == 503
+        answer = await ask(server.url)
+        assert (answer.status, answer.problem()) == (503, "server_unavailable")
         await first.close()
         state = server._listening[0].server_state
         async with asyncio.timeout(20):
@@ -536,13 +583,15 @@ def test_what_it_logs_is_one_object_a_line_and_holds_no_key(tmp_path: Path) -> N
             right, wrong = f"Authorization: Bearer {KEY_TEXT}", f"Authorization: Bearer {KEY_TEXT}-wrong"
             assert (await ask(served.url, "/v1/limits", wrong)).status == 401
             await ask(served.url, "/v1/nothing", right)
-            wire = await Wire.connect(served.url)
-            await wire.send(
-                "GET /v1/nothing HTTP/1.1", "Host: localhost", right, "Upgrade: websocket", "Connection: Upgrade",
-                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version: 13",
-            )  # fmt: skip
-            await wire.answer()
-            await wire.close()
+            await ask(served.url, "/v1/limits", right, method="NONSENSE")
+            for path, key in (("/v1/nothing", right), *[("/v1/stream", wrong)] * 3):
+                wire = await Wire.connect(served.url)
+                await wire.send(
+                    f"GET {path} HTTP/1.1", "Host: localhost", key, "Upgrade: websocket", "Connection: Upgrade",
+                    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version: 13",
+                )  # fmt: skip
+                await wire.answer()
+                await wire.close()
 
         asyncio.run(talk())
         assert served.end() == 0
@@ -550,6 +599,7 @@ def test_what_it_logs_is_one_object_a_line_and_holds_no_key(tmp_path: Path) -> N
         assert KEY_TEXT not in text
         entries = [json.loads(line) for line in text.splitlines()]
         assert {"ready", "stopped"} <= {entry["message"] for entry in entries}
+        assert {entry["logger"] for entry in entries} == {"ebbgate.server"}, "what is refused is no failure"
         for entry in entries:
             assert {"time", "level", "logger", "message"} <= set(entry)
             assert entry["time"].endswith("Z")

@@ -13,6 +13,7 @@ from ebbgate.server.hearing import Hearing
 from ebbgate.server.history.history import History
 from ebbgate.server.others import OtherServers
 from ebbgate.server.prefect.app import PREFIX, WAIT_SECONDS, PrefectApi
+from ebbgate.server.refusals import NO_UPGRADE, NO_WEBSOCKET, refuse
 from ebbgate.server.rest.app import rest_app
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.stream import Receive, Scope, Send, Stream
@@ -115,8 +116,9 @@ class Service:
             if scope["path"] == PATH:
                 await self._stream(scope, receive, send)
             else:
-                await receive()
-                await send({"type": "websocket.close", "code": 4404})
+                await refuse(scope, send, NO_WEBSOCKET)
+        elif scope["type"] == "http" and scope["path"] == PATH:
+            await refuse(scope, send, NO_UPGRADE)
         elif scope["type"] == "http" and (scope["path"] == "/" or scope["path"].startswith("/ui/")):
             await ui_app(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] == METRICS_PATH:

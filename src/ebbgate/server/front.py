@@ -17,6 +17,7 @@ from ebbgate.server.refusals import (
     BAD_REQUEST,
     FOREIGN,
     FULL,
+    HEADERS,
     INTERNAL,
     MISDIRECTED,
     NO_KEY,
@@ -24,6 +25,7 @@ from ebbgate.server.refusals import (
     PLAIN,
     TOO_LARGE,
     Refusal,
+    refuse,
 )
 from ebbgate.server.ui.files import SITE
 from ebbgate.server.ui.logins import LOGINS, SESSION_PATH, Logins
@@ -60,12 +62,6 @@ _ORIGINS: Final = {"http": b"http://", "ws": b"http://", "https": b"https://", "
 _HOSTS_KEPT: Final = 1_000
 _DIGITS_MAX: Final = 12
 
-_HEADERS: Final = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"content-security-policy", b"frame-ancestors 'none'"),
-)
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
 
 _log: Final = logging.getLogger("ebbgate.server")
@@ -88,7 +84,7 @@ class Front:
         self._names = options.host_names
         self._hosts: set[bytes] = set()  # that were found to be served, as written
         self._peers = None if trusted else Peers.of(options)
-        self._headers = (*_HEADERS, _HSTS) if options.is_tls and not trusted else _HEADERS
+        self._headers = (*HEADERS, _HSTS) if options.is_tls and not trusted else HEADERS
         self._connections_max = options.connections_max
         self._connections = 0
         self._untold = 0  # refusals since one was logged
@@ -104,7 +100,7 @@ class Front:
         refusal = self._judge(scope, found)
         if refusal is not None:
             self._tell(scope, refusal)
-            await self._refuse(scope, send, refusal)
+            await refuse(scope, send, refusal, self._headers)
         elif kind == "websocket":
             await self._connect(scope, receive, send)
         elif b"transfer-encoding" in found:
@@ -186,7 +182,7 @@ class Front:
             _log.exception("a request failed", extra={"fields": _fields(scope, INTERNAL.status, started)})
             if status:
                 raise  # half an answer: the connection must end
-            await self._refuse(scope, send, INTERNAL)
+            await refuse(scope, send, INTERNAL, self._headers)
             return
         if status >= 500:
             _log.warning("a request failed", extra={"fields": _fields(scope, status, started)})
@@ -205,7 +201,7 @@ class Front:
             more = message.get("more_body", False)
             if len(body) > BODY_BYTES_MAX:
                 self._tell(scope, TOO_LARGE)
-                await self._refuse(scope, send, TOO_LARGE)
+                await refuse(scope, send, TOO_LARGE, self._headers)
                 return
         read = False
 
@@ -221,25 +217,13 @@ class Front:
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._connections >= self._connections_max:
             self._tell(scope, FULL)
-            await self._refuse(scope, send, FULL)
+            await refuse(scope, send, FULL, self._headers)
             return
         self._connections += 1
         try:
             await self._app(scope, receive, send)
         finally:
             self._connections -= 1
-
-    async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
-        headers = [*refusal.headers, *self._headers]
-        if scope["type"] == "http":
-            await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-            await send({"type": "http.response.body", "body": refusal.body})
-        elif "websocket.http.response" in (scope.get("extensions") or ()):
-            kind = "websocket.http.response"
-            await send({"type": f"{kind}.start", "status": refusal.status, "headers": headers})
-            await send({"type": f"{kind}.body", "body": refusal.body})
-        else:
-            await send({"type": "websocket.close", "code": 1008})
 
     def _tell(self, scope: Scope, refusal: Refusal) -> None:
         """Log a refusal; one a second, so that nobody can fill the log."""

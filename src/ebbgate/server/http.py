@@ -13,19 +13,14 @@ from typing import TYPE_CHECKING, Final
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from ebbgate.server.refusals import FULL, HEAD_TOO_LARGE, HEADERS, UNREADABLE, Header, Refusal
+
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
 
 HEAD_BYTES_MAX: Final = 65_536
 REQUEST_SECONDS: Final = 30.0
 """How long a request may take to arrive, from its first byte, or from connecting, to its last."""
-
-_FULL: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 5\r\nconnection: close\r\n\r\n"
-)
-
-
-Header = tuple[bytes, bytes]
 
 _LENGTH: Final = b"content-length"
 _LINES_MAX: Final = 1_000
@@ -118,13 +113,17 @@ class HttpSocket(HttpToolsProtocol):
     _is_whole = True  # nothing of a request is missing
     _upgraded = False
 
+    @property
+    def is_arriving(self) -> bool:
+        """Whether a part of a request is here, and a part is not."""
+        return not self._is_whole
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take a connection, unless there are too many."""
         super().connection_made(transport)
         assert isinstance(self.config, HttpConfig), "given by `serving`"
         if len(self.connections) > self.config.sockets_max:
-            transport.write(_FULL)
-            transport.close()
+            self._refuse(FULL)
             return
         self._expect()
 
@@ -141,9 +140,20 @@ class HttpSocket(HttpToolsProtocol):
         if self._is_whole or self._upgraded:
             self._expect_no_more()
         elif self._is_head and self._head_bytes > HEAD_BYTES_MAX:
-            self.send_400_response("The head of the request is too large.")
+            self._refuse(HEAD_TOO_LARGE)
         elif self._late is None and not self.transport.is_closing():
             self._expect()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request."""
+        del msg
+        self._refuse(UNREADABLE)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        headers = [*self.server_state.default_headers, *refusal.headers, *HEADERS]
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[refusal.status] + head + b"\r\n" + refusal.body)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Note the begin of a request."""

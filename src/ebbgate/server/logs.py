@@ -20,7 +20,7 @@ _LEVELS: Final[dict[LogLevel, int]] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-_CHATTY: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "litestar", "asyncio")
+_CHATTY: Final = ("uvicorn", "uvicorn.access", "websockets", "litestar", "asyncio")
 _SECRET: Final = re.compile(r"\b(bearer|basic)([ :=]+)[!-~]+", re.IGNORECASE)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _COLOURS: Final = {logging.DEBUG: "2", logging.INFO: "32", logging.WARNING: "33", logging.ERROR: "31"}
@@ -41,6 +41,8 @@ def configure(level: LogLevel, *, is_json: bool | None = None, stream: TextIO | 
     logging.basicConfig(handlers=[handler], level=_LEVELS[level], force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(_LEVELS[level], logging.WARNING))
+    # It warns of every request that it cannot read: anybody could fill the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
 
 

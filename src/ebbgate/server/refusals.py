@@ -1,7 +1,8 @@
-"""What the front says when it lets something not through: problem documents (RFC 9457), made once."""
+"""What is said where something is not let through: problem documents (RFC 9457), made once."""
 
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -12,19 +13,47 @@ from ebbgate.server.options import BODY_BYTES_MAX
 assert BODY_BYTES_MAX == 1 << 20, "as said below"
 
 
+Header = tuple[bytes, bytes]
+
+HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+)
+"""What every answer tells a browser."""
+
+
 class Refusal(NamedTuple):
     """An answer that is always the same."""
 
     status: int
     code: str
     title: str
-    headers: tuple[tuple[bytes, bytes], ...]
+    headers: tuple[Header, ...]
     body: bytes
 
 
-def _refusal(
-    status: HTTPStatus, code: str, detail: str, *more: tuple[bytes, bytes], **members: str
-) -> Refusal:
+async def refuse(
+    scope: MutableMapping[str, Any],
+    send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    refusal: Refusal,
+    more: Iterable[Header] = (),
+) -> None:
+    """Answer a request, or somebody who wants to open a WebSocket."""
+    if scope["type"] == "http":
+        kind = "http.response"
+    elif "websocket.http.response" in (scope.get("extensions") or ()):
+        kind = "websocket.http.response"
+    else:
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = [*refusal.headers, *more]
+    await send({"type": f"{kind}.start", "status": refusal.status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": refusal.body})
+
+
+def _refusal(status: HTTPStatus, code: str, detail: str, *more: Header, **members: str) -> Refusal:
     problem = {
         "type": f"urn:ebbgate:problem:{code}",
         "title": status.phrase,
@@ -99,3 +128,26 @@ INTERNAL: Final = _refusal(
     InternalError.code,
     "a defect of this server; its log tells more",
 )
+UNREADABLE: Final = _refusal(
+    HTTPStatus.BAD_REQUEST, "malformed", "this is no HTTP/1.1 request that can be read", _CLOSE
+)
+HEAD_TOO_LARGE: Final = _refusal(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "a request's head may have up to 64 KiB", _CLOSE
+)
+NO_WEBSOCKET: Final = _refusal(
+    HTTPStatus.NOT_FOUND,
+    "route_not_found",
+    "no WebSocket is at this path, the stream is at /v1/stream; correct the path in EBBGATE_URL, or have the proxy "
+    "take its own part off",
+)
+NO_UPGRADE: Final = _refusal(
+    HTTPStatus.UPGRADE_REQUIRED,
+    "upgrade_required",
+    "the stream is a WebSocket; a proxy before this server must pass on the headers Upgrade and Connection",
+    (b"upgrade", b"websocket"),
+)
+
+ANYWHERE: Final = (
+    BAD_REQUEST, MISDIRECTED, FOREIGN, PLAIN, NO_KEY, TOO_LARGE, FULL, INTERNAL, UNREADABLE, HEAD_TOO_LARGE,
+)  # fmt: skip
+"""What every request may be answered, wherever it leads."""

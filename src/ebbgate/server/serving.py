@@ -48,6 +48,8 @@ _REST_CONNECTIONS: Final = 1_000  # beside those of streams
 _TICK_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.02
 _FLUSH_SECONDS: Final = 0.05  # for the last words to clients
+_ARRIVAL_SECONDS: Final = 2.0  # for the rest of a request; nothing of it was carried out
+_REQUESTS_SHARE: Final = 0.9  # of the time to end in is for requests, the rest for what comes after them
 _CANCEL_SECONDS: Final = 1.0
 _LAST_TURNS: Final = 5  # of the loop, until who was accepted last is known, and closed
 
@@ -225,12 +227,17 @@ class Server:
 
     async def _drain(self) -> int:
         """Return how many connections did not end in time."""
-        deadline = time.monotonic() + self.options.drain_seconds
-        flushed = time.monotonic() + _FLUSH_SECONDS
+        began = time.monotonic()
+        deadline = began + self.options.drain_seconds * _REQUESTS_SHARE
+        flushed, arrived = began + _FLUSH_SECONDS, began + _ARRIVAL_SECONDS
         while self._is_busy() and not self._hurry.is_set() and time.monotonic() < deadline:
             for server in self._listening:
                 for connection in list(server.server_state.connections):
-                    if isinstance(connection, HttpSocket) or time.monotonic() > flushed:
+                    if isinstance(connection, HttpSocket):
+                        connection.shutdown()
+                        if connection.is_arriving and time.monotonic() > arrived:
+                            connection.transport.close()
+                    elif time.monotonic() > flushed:
                         connection.shutdown()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), _PAUSE_SECONDS)

@@ -116,3 +116,32 @@ def test_whoever_read_for_all_reads_again_as_soon_as_there_is_a_connection(
         waiting.join()
         holder.close()
         waiter.close()
+
+
+def test_clients_that_lost_their_server_come_back_soon_and_never_in_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connecting, "PAUSE_FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(connecting, "PAUSE_MAX_SECONDS", 0.4)
+    addresses = addresses_of("ebbgate://127.0.0.1:1")
+    seekers = [Seeker(Dialler(addresses, None, _tls), new_id(), 1) for _ in range(50)]
+
+    def pauses(failures: int) -> set[float]:
+        for seeker in seekers:
+            seeker.connector._failures = failures
+        return {seeker.connector._pause_seconds() for seeker in seekers}
+
+    assert pauses(0) == {0.0}, "the first try is at once"
+    for failures in (1, 2, 4, 100, 10_000):
+        found = pauses(failures)
+        assert len(found) == len(seekers), "each has a pause of its own"
+        assert max(found) <= 0.6, "and is back within a second of the server, however long it was away"
+        assert max(found) > 1.5 * min(found)
+    assert sum(pauses(100)) > 2 * sum(pauses(1)), "who fails again and again asks more rarely"
+
+    leaving = [seeker.connector._dialler for seeker in seekers]
+    for dialler in leaving:
+        dialler.leave(addresses[0], 100.0)
+    back = [dialler.pause_seconds() for dialler in leaving]
+    assert len(set(back)) == len(back), "nor do those come back in step that were asked to"
+    assert 90 < min(back) < max(back) <= 150

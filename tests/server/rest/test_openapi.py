@@ -1,10 +1,12 @@
 """The OpenAPI document says what is so."""
 
+import json
 from typing import Any
 
 import jsonschema_rs
 import pytest
 
+from ebbgate.server import refusals
 from ebbgate.server.rest.problems import STATUSES
 from tests.server.rest.serving import Served
 
@@ -91,7 +93,26 @@ def test_every_example_is_as_its_schema_says(document: dict[str, Any]) -> None:
 
 
 def test_every_code_of_a_problem_is_named(document: dict[str, Any]) -> None:
-    assert document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] == sorted(STATUSES)
+    front = {refusal.code for refusal in refusals.ANYWHERE}
+    assert document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] == sorted(
+        {*STATUSES, *front}
+    )
+
+
+def test_what_is_refused_before_any_route_is_a_problem_of_every_operation(
+    document: dict[str, Any], rest: Served
+) -> None:
+    schema = {"$ref": "#/components/schemas/Problem", "components": document["components"]}
+    for refusal in refusals.ANYWHERE:
+        jsonschema_rs.validate(schema, json.loads(refusal.body))
+        told = document["components"]["responses"][f"Problem{refusal.status}"]["description"]
+        assert refusal.code in told
+        for _, _, operation in operations(document):
+            assert str(refusal.status) in operation["responses"]
+    for headers, status in (({"Host": "evil.example"}, 421), ({"Origin": "http://evil.example"}, 403)):
+        answer = rest.client.get("/v1/limits", headers=headers)
+        assert answer.status_code == status
+        jsonschema_rs.validate(schema, answer.json())
 
 
 def test_the_least_lease_duration_is_that_of_this_server(document: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Whatever goes wrong is answered with a problem document."""
 
+import gzip
 import socket
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,29 @@ def test_a_body_that_is_not_called_json_is_refused(rest: Served, media_type: str
     headers = {} if media_type is None else {"Content-Type": media_type}
     answer = rest.client.post(path, content=b"{}", headers=headers)
     problem_of(answer, 415, "unsupported_media_type")
+
+
+def test_a_compressed_body_is_refused_and_told_so(rest: Served) -> None:
+    headers = {**JSON, "Content-Encoding": "gzip"}
+    answer = rest.client.post(
+        "/v1/limits", content=gzip.compress(b'{"name":"db","limit":1}'), headers=headers
+    )
+    assert "compressed" in problem_of(answer, 415, "unsupported_media_type")["detail"]
+
+
+def test_the_stream_asked_for_without_an_upgrade_says_what_a_proxy_may_have_lost(rest: Served) -> None:
+    answer = rest.client.get("/v1/stream")
+    assert "proxy" in problem_of(answer, 426, "upgrade_required")["detail"]
+    assert answer.headers["upgrade"] == "websocket"
+
+
+@pytest.mark.parametrize("path", ["/v1/limits", "/prefix/v1/stream", "/api/nothing"])
+def test_a_websocket_that_is_not_there_is_not_found(rest: Served, path: str) -> None:
+    upgrade = {
+        "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }  # fmt: skip
+    problem_of(rest.client.get(path, headers=upgrade), 404, "route_not_found")
 
 
 def test_json_may_be_called_so_in_other_ways(rest: Served) -> None:

@@ -19,6 +19,7 @@ from ebbgate.server.prefect.leases import Leases
 from ebbgate.server.prefect.limits import Limits
 from ebbgate.server.prefect.places import GoneError, Places
 from ebbgate.server.prefect.request import Request
+from ebbgate.server.refusals import NO_WEBSOCKET, refuse
 
 PREFIX: Final = "/api/"
 LIMITS: Final = "/v2/concurrency_limits"
@@ -77,8 +78,7 @@ class PrefectApi:
             if path == EVENTS:
                 await events.swallow(scope, receive, send)
             else:
-                await receive()
-                await send({"type": "websocket.close", "code": 4404})
+                await refuse(scope, send, NO_WEBSOCKET)
             return
         body = await _body(receive)
         if body is None:

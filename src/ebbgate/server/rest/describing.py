@@ -8,6 +8,7 @@ from litestar import Request
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Method
 
+from ebbgate.server.refusals import ANYWHERE
 from ebbgate.server.rest.answers import Answer
 
 Asked = Request[Any, Any, Any]
@@ -16,8 +17,8 @@ Asked = Request[Any, Any, Any]
 OPERATION: Final = "operation"
 """The name under which a route's handler carries its description."""
 
-FRONT_PROBLEMS: Final = (400, 401, 403, 421)
-"""What the front may answer anywhere."""
+FRONT_PROBLEMS: Final = frozenset(refusal.status for refusal in ANYWHERE)
+"""The statuses that every operation may have."""
 
 
 class Parameter(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ import msgspec
 from litestar.routes import HTTPRoute
 
 from ebbgate.core.model import SECOND, Settings
+from ebbgate.server.refusals import ANYWHERE
 from ebbgate.server.rest.describing import FRONT_PROBLEMS, OPERATION, Operation, Reply
 from ebbgate.server.rest.problems import STATUSES, Problem
 
@@ -43,6 +44,11 @@ LINKS: Final[Mapping[str, Json]] = {
 }
 
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+_CODES: Final = {(code, int(status)) for code, (status, _) in STATUSES.items()} | {
+    (refusal.code, refusal.status) for refusal in ANYWHERE
+}
 
 
 def document(routes: Iterable[object], settings: Settings) -> Json:
@@ -117,7 +123,7 @@ def _sharpen(components: Json, settings: Settings) -> None:
             number |= {"minimum": least, "maximum": most}
         if "rate" in properties:
             component["not"] = {"required": ["rate", "slot_decay_per_second"]}
-    components["Problem"]["properties"]["code"]["enum"] = sorted(STATUSES)
+    components["Problem"]["properties"]["code"]["enum"] = sorted({code for code, _ in _CODES})
     components["Problem"]["additionalProperties"] = True
 
 
@@ -176,8 +182,8 @@ def _problems(operations: Iterable[tuple[str, str, Operation]]) -> Json:
     """Return a response for each status that some operation has."""
     found: Json = {}
     for status in sorted({status for _, _, operation in operations for status in _statuses(operation)}):
-        codes = sorted(code for code, (its, _) in STATUSES.items() if its == status)
-        said: Json = {"description": f"{HTTPStatus(status).phrase}: {', '.join(codes) or 'see the code'}"}
+        codes = sorted(code for code, its in _CODES if its == status)
+        said: Json = {"description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}"}
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             said["headers"] = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
         said["content"] = _PROBLEM

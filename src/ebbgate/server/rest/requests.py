@@ -217,6 +217,11 @@ class BodyReader(Generic[B]):
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             if isinstance(error, msgspec.ValidationError) and "got `float`" in str(error):
                 return self._decode_whole(body)
+            for name, value in request.scope["headers"]:
+                if name == b"content-encoding":
+                    raise UnsupportedMediaType(
+                        f"a body must not be compressed; its Content-Encoding is {value.decode('latin-1')[:100]!r}"
+                    ) from error
             raise unreadable(error, self._fields) from error
 
     def _decode_whole(self, body: bytes) -> B:
