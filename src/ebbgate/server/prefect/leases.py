@@ -10,6 +10,7 @@ from typing import Final
 from unicodedata import normalize
 
 from ebbgate.core.commands import LABEL_LENGTH_MAX, LIMITS_MAX, Acquire, Ended, Held, Refused, Release, Renew
+from ebbgate.core.leasing import impossible
 from ebbgate.core.live import Live
 from ebbgate.core.model import SECOND, Lease, Slots
 from ebbgate.errors import StoreUnavailable
@@ -68,11 +69,10 @@ class Leases:
         lives = await self._find(names)
         if not lives:
             return answer(200, {"lease_id": new_lease_id(), "limits": []})
-        flat = [
-            live.limit.name for live in lives if live.limit.active and not live.limit.slot_decay_per_second
-        ]
-        if mode == "rate_limit" and flat:
-            return _no_decay(flat)
+        if mode == "rate_limit":  # held none the less, but only where it could be spent
+            refused = impossible([(live, slots) for live in lives], spend=True)
+            if refused is not None:
+                return _refusal(refused)
         labels = {"prefect.holder": holder} if holder else {}
         granted = await self._acquire(request, lives, slots, labels, duration_seconds=duration)
         if isinstance(granted, Held):
@@ -281,15 +281,6 @@ def _labels(request: Request) -> dict[str, str]:
     return {label: text for label, text in found.items() if text}
 
 
-def _no_decay(names: Sequence[str]) -> Answer:
-    joined = ",".join(names)
-    text = (
-        "Only concurrency limits with slot decay can be used for rate limiting. "
-        f"The following limits do not have a decay configured: {joined!r}"
-    )
-    return detail(422, text)
-
-
 def _refusal(refused: Refused) -> Answer:
     """Return why an acquisition, a renewal or a release cannot be."""
     details = refused.details
@@ -299,7 +290,11 @@ def _refusal(refused: Refused) -> Answer:
         case "no_slot_decay":
             names = details["names"]
             assert isinstance(names, list), "so the core says it"
-            return _no_decay(names)
+            text = (
+                "Only concurrency limits with slot decay can be used for rate limiting. "
+                f"The following limits do not have a decay configured: {','.join(names)!r}"
+            )
+            return detail(422, text)
         case "revoked":
             return detail(409, "An operator has taken this acquisition out of the queue", **details)
         case "not_authorized":
