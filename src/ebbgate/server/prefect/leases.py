@@ -4,9 +4,11 @@ Every grant is a lease. Clients up to 3.4.9 take slots without one and later giv
 them a lease is made that nobody renews, and what they give back ends such leases, the oldest first.
 """
 
+import asyncio
 import math
+from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from unicodedata import normalize
 
 from ebbgate.core.commands import LABEL_LENGTH_MAX, LIMITS_MAX, Acquire, Ended, Held, Refused, Release, Renew
@@ -34,6 +36,7 @@ LEASELESS_SECONDS: Final = 3_600.0
 LEASELESS_LABEL: Final = "prefect.leaseless"
 
 _JUST_NOW_US: Final = 900_000
+_REPEATED_SECONDS: Final = 60.0
 _SHOWN_MAX: Final = 5
 _SLOTS_MAX: Final = 1_000_000_000
 _ATTRIBUTION: Final = (
@@ -45,6 +48,14 @@ _ATTRIBUTION: Final = (
 _LEASE_GONE: Final = "Lease not found - it may have expired or been revoked"
 
 
+class Again(NamedTuple):
+    """By what a decrement is known again that nobody could tell whether it was carried out."""
+
+    session: str
+    client: str
+    asked: Slots
+
+
 class Leases:
     """The routes about taking, renewing and giving back."""
 
@@ -53,6 +64,9 @@ class Leases:
         self._decider = decider
         self._places = places
         self._ending: set[str] = set()  # leases that a decrement has chosen
+        self._unsure: dict[
+            Again, deque[tuple[list[Lease], asyncio.TimerHandle]]
+        ] = {}  # of these, to be ended again
         self._returned: dict[tuple[str, str], int] = {}  # slots of (lease, limit) given back in part
 
     # --- take
@@ -115,7 +129,7 @@ class Leases:
             return TOO_MANY
         session = session_of(request.key)
         asked = _asked(lives, slots)
-        client = request.header(CLIENT)[:LABEL_LENGTH_MAX] or f"[{request.address}]"
+        client = _client_of(request)
         stand = Stand(session, client, asked, spend)
         command = Acquire(
             new_lease_id(), session, EPOCH, asked, round(duration_seconds * SECOND), spend=spend,
@@ -203,14 +217,41 @@ class Leases:
         fields.check()
         lives = await self._find(names)
         session = session_of(request.key)
-        chosen = self._choose(session, lives, slots)
-        self._ending.update(lease.id for lease in chosen)
+        again = Again(session, _client_of(request), _asked(lives, slots))
+        chosen = self._unsure_of(again) or self._choose(session, lives, slots)
+        ids = {lease.id for lease in chosen}
+        self._ending |= ids
         try:
             for lease in chosen:
                 await self._places.carry_out(session, Release(lease.id, session, EPOCH))
-        finally:
-            self._ending.difference_update(lease.id for lease in chosen)
+        except StoreUnavailable:
+            self._keep_unsure(again, chosen)
+            raise
+        except BaseException:
+            self._ending -= ids
+            raise
+        self._ending -= ids
         return answer(200, _minimal(lives))
+
+    def _keep_unsure(self, again: Again, chosen: list[Lease]) -> None:
+        """Have a client that repeats itself end the same leases, and nobody else's."""
+
+        def forget() -> None:
+            self._unsure_of(again)  # the oldest, which is this one
+            self._ending.difference_update(lease.id for lease in chosen)
+
+        timer = asyncio.get_running_loop().call_later(_REPEATED_SECONDS, forget)
+        self._unsure.setdefault(again, deque()).append((chosen, timer))
+
+    def _unsure_of(self, again: Again) -> list[Lease]:
+        kept = self._unsure.get(again)
+        if not kept:
+            return []
+        chosen, timer = kept.popleft()
+        timer.cancel()
+        if not kept:
+            del self._unsure[again]
+        return chosen
 
     def _choose(self, session: str, lives: Sequence[Live], slots: int) -> list[Lease]:
         """Return the leases that are over when `slots` of each limit are given back, the oldest first.
@@ -261,6 +302,11 @@ def new_lease_id() -> str:
     """Return a new lease's id: a UUID of version 8, so that a proxy can tell it from one of Prefect's own (4)."""
     made = new_id()
     return f"{made[:14]}8{made[15:]}"
+
+
+def _client_of(request: Request) -> str:
+    """Return the id of a client's queue, or its address in brackets."""
+    return request.header(CLIENT)[:LABEL_LENGTH_MAX] or f"[{request.address}]"
 
 
 def _asked(lives: Sequence[Live], slots: int) -> Slots:
