@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from tests.cli.support import wait_until
+from tests.prefect.contract import LIMITS
 from tests.prefect.environments import python_of
 from tests.prefect.support import Background, Caller
 from tests.prefect.theirs import finish, run, start
+from tests.server.asking import KEY_TEXT
 from tests.server.processes import Served, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -100,6 +102,26 @@ def test_who_gives_up_waiting_leaves_nothing_behind(served: Served, tmp_path: Pa
     wait_until(lambda: caller.waiting(name) == 0, "it waits for ever")
     caller.release(lease)
     assert caller.active_slots(name) == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "warns"), [("PREFECT_API_AUTH_STRING", False), ("PREFECT_API_KEY", True)]
+)
+def test_a_key_may_be_given_to_the_sdk_in_both_of_its_ways(
+    tmp_path: Path, variable: str, warns: bool
+) -> None:
+    keys = {"EBBGATE_API_KEYS": f"team={KEY_TEXT}"}
+    with started(tmp_path, environment=keys) as server:
+        admin = {"Authorization": f"Bearer {KEY_TEXT}"}
+        caller = Caller(server.url)
+        assert caller.ask("POST", f"{LIMITS}/", {"name": "keyed", "limit": 1}, **admin).status == 201
+        more = {variable: KEY_TEXT}
+        said = run(
+            python_of("newest"), "blocks.py", server.url, tmp_path, "turns", "sync", "keyed", "2", "0", **more
+        )
+        assert len(told(said)) == 2, said
+        assert caller.ask("GET", f"{LIMITS}/keyed", **admin).body["active_slots"] == 0
+        assert ("event data" in said) is warns, said
 
 
 def test_what_the_sdk_takes_for_a_cancelled_caller_it_gives_back(served: Served, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ebbgate.server.refusals import (
     FOREIGN,
     FULL,
     INTERNAL,
+    INTERNAL_BASIC,
     MISDIRECTED,
     NO_KEY,
     NO_KEY_BASIC,
@@ -186,7 +187,8 @@ class Front:
             _log.exception("a request failed", extra={"fields": _fields(scope, INTERNAL.status, started)})
             if status:
                 raise  # half an answer: the connection must end
-            await self._refuse(scope, send, INTERNAL)
+            basic = scope["path"].startswith(_BASIC_PREFIX)
+            await self._refuse(scope, send, INTERNAL_BASIC if basic else INTERNAL)
             return
         if status >= 500:
             _log.warning("a request failed", extra={"fields": _fields(scope, status, started)})
