@@ -8,7 +8,7 @@ from tests.cli.support import wait_until
 from tests.prefect.contract import LIMITS
 from tests.prefect.support import Background, Caller, held
 from tests.server.asking import KEY_TEXT, OTHER_KEY
-from tests.server.processes import started
+from tests.server.processes import Served, started
 
 
 def test_a_lease_is_a_lease_everywhere(caller: Caller) -> None:
@@ -131,6 +131,20 @@ def test_the_oldest_goes_first_of_what_was_taken_without_a_lease(caller: Caller)
 def held_of(caller: Caller, name: str) -> set[str]:
     """Return the ids of who holds a limit."""
     return {lease["id"] for lease in caller.ask("GET", f"/v1/leases?limit={name}&state=held").body["items"]}
+
+
+def test_nobody_gives_back_what_is_kept_for_a_client_that_is_to_come_back(brief: Served) -> None:
+    holder, first, second = Caller(brief.url), Caller(brief.url), Caller(brief.url)
+    holder.create("n8", 2)
+    assert holder.take("n8", slots=2).status == 200
+    assert first.take("n8").status == 423
+    holder.give("n8", slots=2)
+    assert second.take("n8").status == 200
+    assert second.give("n8").status == 200  # the older grant is the first's, which does not know of it
+    assert first.take("n8").status == 200
+    assert first.active_slots("n8") == 1
+    first.give("n8")
+    assert first.active_slots("n8") == 0
 
 
 def test_giving_back_in_parts_gives_back_all_in_the_end(caller: Caller) -> None:

@@ -287,12 +287,20 @@ class Leases:
                 del self._returned[lease_id, limit_id]
 
     def _leaseless(self, session: str, live: Live) -> list[Lease]:
+        """Return whose slots a client may give back, in the order in which they are; what nobody was told of stays."""
+        address = self._decider.address
         found = [
             lease
             for lease in live.holders.values()
-            if lease.session == session and LEASELESS_LABEL in lease.labels and lease.id not in self._ending
+            if lease.session == session
+            and LEASELESS_LABEL in lease.labels
+            and lease.id not in self._ending
+            and self._places.is_told(lease.id)
         ]
-        return sorted(found, key=lambda lease: lease.arrival)
+        # Another server may not have told its client yet.
+        return sorted(
+            found, key=lambda lease: (lease.attend_due_us >= 0 and lease.wake != address, lease.arrival)
+        )
 
     def _is_given_back(self, lease: Lease) -> bool:
         return all(self._returned.get((lease.id, limit_id), 0) >= slots for limit_id, slots in lease.slots)

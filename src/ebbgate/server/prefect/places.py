@@ -130,6 +130,10 @@ class Places:
         for place in self._places.values():
             place.wake()
 
+    def is_told(self, lease_id: str) -> bool:
+        """Tell whether the client of a lease that is held knows of it, as far as is known here."""
+        return lease_id not in self._places
+
     # --- one acquisition
 
     async def acquire(self, stand: Stand, command: Acquire, request: Request) -> Held | Refused | Late:
