@@ -9,7 +9,7 @@ import pytest
 
 from ebbgate.server.app import Service
 from tests.cli.support import wait_until
-from tests.prefect.support import Answered, Caller
+from tests.prefect.support import Answered, Background, Caller
 from tests.server.test_decider import Faulty
 from tests.serving import ServedInThread, served
 
@@ -27,12 +27,17 @@ def caller(server: ServedInThread) -> Caller:
     return Caller(server.url.replace("ebbgate", "http", 1))
 
 
-def break_store(server: ServedInThread, *fails: str) -> None:
-    """Have these methods of the store fail; none: all is well again, and known to be."""
+def decider_of(server: ServedInThread) -> Any:  # noqa: ANN401 - a store is put into it that is none
+    """Return who decides there."""
     assert server.server is not None
     service = server.server._service
     assert isinstance(service, Service)
-    decider: Any = service.decider
+    return service.decider
+
+
+def break_store(server: ServedInThread, *fails: str) -> None:
+    """Have these methods of the store fail; none: all is well again, and known to be."""
+    decider = decider_of(server)
 
     async def work() -> None:
         if not isinstance(decider.store, Faulty):
@@ -82,4 +87,22 @@ def test_slots_are_given_back_once_by_who_has_to_say_it_twice(server: ServedInTh
     assert caller.give("db").status == 200
     assert caller.active_slots("db") == 2
     assert caller.give("db").status == 200
+    assert caller.active_slots("db") == 1
+
+
+@pytest.mark.parametrize("has_lease", [True, False])
+def test_a_grant_that_was_waited_for_and_told_is_not_passed_on(
+    server: ServedInThread, caller: Caller, has_lease: bool
+) -> None:
+    """Its client may be one that renews minutes later, or never."""
+    caller.create("db", 1)
+    first = caller.acquire("db").lease_id
+    other = Caller(f"http://{caller.place}")
+    waiter = Background(other.acquire if has_lease else other.take, "db")
+    caller.wait_for_waiters("db", 1)
+    caller.release(first)
+    assert waiter.answer().status == 200
+    (lease,) = caller.ask("GET", "/v1/leases?limit=db&state=held").body["items"]
+    leases = decider_of(server).book.leases
+    wait_until(lambda: leases[lease["id"]].attend_due_us < 0, "it must be fetched again, or passes on")
     assert caller.active_slots("db") == 1
