@@ -136,6 +136,11 @@ def _taking() -> list[Case]:
         {"slots": 1, "names": ["a", "a", "nope"], "mode": "rate_limit"}, [1], {"slots": 1, "names": ["r"]},
         {"slots": 1, "names": ["nope"], "mode": "rate_limit", "z": 1},
         {"slots": 1, "names": ["a"], "create_if_missing": True}, {"slots": 9, "names": ["r"]},
+        {"slots": 9, "names": ["a"], "mode": "rate_limit"}, {"slots": 9, "names": ["r"], "mode": "rate_limit"},
+        *[
+            {"slots": slots, "names": ["nope"]}
+            for slots in ("_1", "1__0", "1_0", "1.", "1.0", " +1 ", "\N{ARABIC-INDIC DIGIT THREE}", True, False)
+        ],
     ]  # fmt: skip
     cases = []
     for route in ("increment", "increment-with-lease", "decrement"):
@@ -145,6 +150,8 @@ def _taking() -> list[Case]:
             cases.append(Case("POST", f"{LIMITS}/{route}", body))
     leased: tuple[dict[str, Any], ...] = (
         {"lease_duration": 59}, {"lease_duration": 86401}, {"lease_duration": "x"}, {"lease_duration": None},
+        {"lease_duration": "nan"}, {"lease_duration": "inf"}, {"lease_duration": "-inf"},
+        {"lease_duration": "\N{ARABIC-INDIC DIGIT SIX}0"},
         {"holder": {"type": "x", "id": NOBODY}}, {"holder": {"type": "flow_run", "id": "z"}},
         {"holder": {"type": "flow_run", "id": NOBODY, "q": 1}}, {"holder": 5}, {"holder": {}}, {"holder": None},
         {"holder": {"type": "flow_run", "id": NOBODY}},

@@ -164,6 +164,16 @@ def test_everything_else_is_prefects(proxy: str, prefect: str) -> None:
     assert Caller(proxy).ask("GET", "/api/admin/version").body != "3.999.0"
 
 
+def test_pages_of_prefect_that_are_loaded_through_the_proxy_show_ebbgates_limits(
+    proxy: str, limits: Caller
+) -> None:
+    page = {"Origin": proxy, "Sec-Fetch-Site": "same-origin"}
+    shown = Caller(proxy, "").ask("POST", f"{LIMITS}/filter", {"offset": 0}, **page)
+    assert {limit["name"] for limit in shown.body} == {"database", "api"}
+    elsewhere = {"Origin": "http://127.0.0.1:4200", "Sec-Fetch-Site": "same-site"}
+    assert Caller(proxy, "").ask("POST", f"{LIMITS}/filter", {"offset": 0}, **elsewhere).status == 403
+
+
 @pytest.mark.parametrize("name", ["nginx-prefect.conf", "Caddyfile-prefect"])
 def test_a_configuration_names_no_port_but_the_usual_ones(name: str) -> None:
     text = (DEPLOY / name).read_text(encoding="utf-8")

@@ -142,7 +142,7 @@ class Probe:
         if scope["type"] == "websocket":
             await self._echo(scope, receive, send)
             return
-        if scope["path"] == "/boom":
+        if scope["path"].endswith("/boom"):
             raise RuntimeError("boom")
         body = b""
         while True:

@@ -319,6 +319,9 @@ async def test_a_defect_is_a_problem_and_a_line_in_the_log(
     answer = await ask(server.url, "/boom")
     assert (answer.status, answer.problem()) == (500, "internal")
     assert "RuntimeError: boom" in caplog.text
+    theirs = await ask(server.url, "/api/boom")
+    assert (theirs.status, theirs.problem()) == (500, "internal")
+    assert msgspec.json.decode(theirs.body)["exception_message"] == "Internal Server Error"
     assert (await ask(server.url)).status == 200
 
 

@@ -19,6 +19,7 @@ from ebbgate.server.refusals import (
     FULL,
     HEADERS,
     INTERNAL,
+    INTERNAL_BASIC,
     MISDIRECTED,
     NO_KEY,
     NO_KEY_BASIC,
@@ -182,7 +183,8 @@ class Front:
             _log.exception("a request failed", extra={"fields": _fields(scope, INTERNAL.status, started)})
             if status:
                 raise  # half an answer: the connection must end
-            await refuse(scope, send, INTERNAL, self._headers)
+            basic = scope["path"].startswith(_BASIC_PREFIX)
+            await refuse(scope, send, INTERNAL_BASIC if basic else INTERNAL, self._headers)
             return
         if status >= 500:
             _log.warning("a request failed", extra={"fields": _fields(scope, status, started)})

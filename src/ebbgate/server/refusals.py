@@ -123,10 +123,13 @@ FULL: Final = _refusal(
     (b"retry-after", b"5"),
     _CLOSE,
 )
-INTERNAL: Final = _refusal(
+_DEFECT: Final = "a defect of this server; its log tells more"
+INTERNAL: Final = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, InternalError.code, _DEFECT)
+INTERNAL_BASIC: Final = _refusal(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     InternalError.code,
-    "a defect of this server; its log tells more",
+    _DEFECT,
+    exception_message="Internal Server Error",  # as Prefect's server says it
 )
 UNREADABLE: Final = _refusal(
     HTTPStatus.BAD_REQUEST, "malformed", "this is no HTTP/1.1 request that can be read", _CLOSE

@@ -23,7 +23,7 @@ _FLAGS: Final[dict[object, bool]] = {
     True: True, "true": True, "1": True, "yes": True, "on": True, "t": True, "y": True,
     False: False, "false": False, "0": False, "no": False, "off": False, "f": False, "n": False,
 }  # fmt: skip
-_WHOLE: Final = re.compile(r"[+-]?\d+(\.0*)?")
+_WHOLE: Final = re.compile(r"[+-]?[0-9]+(_[0-9]+)*(\.0+)?")
 _NAME: Final = re.compile(r"[^/%&><]+")
 _NAME_PATTERN: Final = "^[^/%&><]+$"
 
@@ -149,13 +149,14 @@ class Fields:
 
         def read(got: object) -> float:
             number = _number(got)
-            if is_above and number <= low:
-                raise _WrongError("greater_than", f"Input should be greater than {low:g}", gt=low)
-            if number < low:
-                raise _too_small(low)
-            if number > high:
+            # Asked so that what is no number at all is wrong as well.
+            if high < math.inf and not number <= high:
                 text = f"Input should be less than or equal to {high:g}"
                 raise _WrongError("less_than_equal", text, le=high)
+            if is_above and not number > low:
+                raise _WrongError("greater_than", f"Input should be greater than {low:g}", gt=low)
+            if not number >= low:
+                raise _too_small(low)
             return number
 
         return self._read(name, read, default, 0.0)
@@ -280,7 +281,7 @@ def _whole(got: object) -> int:
             raise _WrongError("int_from_float", text)
         return int(got)
     if isinstance(got, str):
-        text = got.strip().replace("_", "")
+        text = got.strip()
         if len(text) <= 4_000 and _WHOLE.fullmatch(text):
             return int(text.partition(".")[0])
         words = "Input should be a valid integer, unable to parse string as an integer"
@@ -291,20 +292,16 @@ def _whole(got: object) -> int:
 def _number(got: object) -> float:
     if isinstance(got, str):
         try:
-            number = float(got)
+            return float(got.strip().encode("ascii"))
         except ValueError:
             text = "Input should be a valid number, unable to parse string as a number"
             raise _WrongError("float_parsing", text) from None
-    elif isinstance(got, int | float):
+    if isinstance(got, int | float):
         try:
-            number = float(got)
+            return float(got)
         except OverflowError:
-            number = math.inf
-    else:
-        raise _WrongError("float_type", "Input should be a valid number")
-    if math.isnan(number):
-        raise _WrongError("finite_number", "Input should be a finite number")
-    return number
+            return math.inf
+    raise _WrongError("float_type", "Input should be a valid number")
 
 
 def _flag(got: object) -> bool:

@@ -4,12 +4,15 @@ Every grant is a lease. Clients up to 3.4.9 take slots without one and later giv
 them a lease is made that nobody renews, and what they give back ends such leases, the oldest first.
 """
 
+import asyncio
 import math
+from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from unicodedata import normalize
 
 from ebbgate.core.commands import LABEL_LENGTH_MAX, LIMITS_MAX, Acquire, Ended, Held, Refused, Release, Renew
+from ebbgate.core.leasing import impossible
 from ebbgate.core.live import Live
 from ebbgate.core.model import SECOND, Lease, Slots
 from ebbgate.errors import StoreUnavailable
@@ -33,6 +36,7 @@ LEASELESS_SECONDS: Final = 3_600.0
 LEASELESS_LABEL: Final = "prefect.leaseless"
 
 _JUST_NOW_US: Final = 900_000
+_REPEATED_SECONDS: Final = 60.0
 _SHOWN_MAX: Final = 5
 _SLOTS_MAX: Final = 1_000_000_000
 _ATTRIBUTION: Final = (
@@ -44,6 +48,14 @@ _ATTRIBUTION: Final = (
 _LEASE_GONE: Final = "Lease not found - it may have expired or been revoked"
 
 
+class Again(NamedTuple):
+    """By what a decrement is known again that nobody could tell whether it was carried out."""
+
+    session: str
+    client: str
+    asked: Slots
+
+
 class Leases:
     """The routes about taking, renewing and giving back."""
 
@@ -52,6 +64,9 @@ class Leases:
         self._decider = decider
         self._places = places
         self._ending: set[str] = set()  # leases that a decrement has chosen
+        self._unsure: dict[
+            Again, deque[tuple[list[Lease], asyncio.TimerHandle]]
+        ] = {}  # of these, to be ended again
         self._returned: dict[tuple[str, str], int] = {}  # slots of (lease, limit) given back in part
 
     # --- take
@@ -68,11 +83,10 @@ class Leases:
         lives = await self._find(names)
         if not lives:
             return answer(200, {"lease_id": new_lease_id(), "limits": []})
-        flat = [
-            live.limit.name for live in lives if live.limit.active and not live.limit.slot_decay_per_second
-        ]
-        if mode == "rate_limit" and flat:
-            return _no_decay(flat)
+        if mode == "rate_limit":  # held none the less, but only where it could be spent
+            refused = impossible([(live, slots) for live in lives], spend=True)
+            if refused is not None:
+                return _refusal(refused)
         labels = {"prefect.holder": holder} if holder else {}
         granted = await self._acquire(request, lives, slots, labels, duration_seconds=duration)
         if isinstance(granted, Held):
@@ -115,7 +129,7 @@ class Leases:
             return TOO_MANY
         session = session_of(request.key)
         asked = _asked(lives, slots)
-        client = request.header(CLIENT)[:LABEL_LENGTH_MAX] or f"[{request.address}]"
+        client = _client_of(request)
         stand = Stand(session, client, asked, spend)
         command = Acquire(
             new_lease_id(), session, EPOCH, asked, round(duration_seconds * SECOND), spend=spend,
@@ -203,14 +217,41 @@ class Leases:
         fields.check()
         lives = await self._find(names)
         session = session_of(request.key)
-        chosen = self._choose(session, lives, slots)
-        self._ending.update(lease.id for lease in chosen)
+        again = Again(session, _client_of(request), _asked(lives, slots))
+        chosen = self._unsure_of(again) or self._choose(session, lives, slots)
+        ids = {lease.id for lease in chosen}
+        self._ending |= ids
         try:
             for lease in chosen:
                 await self._places.carry_out(session, Release(lease.id, session, EPOCH))
-        finally:
-            self._ending.difference_update(lease.id for lease in chosen)
+        except StoreUnavailable:
+            self._keep_unsure(again, chosen)
+            raise
+        except BaseException:
+            self._ending -= ids
+            raise
+        self._ending -= ids
         return answer(200, _minimal(lives))
+
+    def _keep_unsure(self, again: Again, chosen: list[Lease]) -> None:
+        """Have a client that repeats itself end the same leases, and nobody else's."""
+
+        def forget() -> None:
+            self._unsure_of(again)  # the oldest, which is this one
+            self._ending.difference_update(lease.id for lease in chosen)
+
+        timer = asyncio.get_running_loop().call_later(_REPEATED_SECONDS, forget)
+        self._unsure.setdefault(again, deque()).append((chosen, timer))
+
+    def _unsure_of(self, again: Again) -> list[Lease]:
+        kept = self._unsure.get(again)
+        if not kept:
+            return []
+        chosen, timer = kept.popleft()
+        timer.cancel()
+        if not kept:
+            del self._unsure[again]
+        return chosen
 
     def _choose(self, session: str, lives: Sequence[Live], slots: int) -> list[Lease]:
         """Return the leases that are over when `slots` of each limit are given back, the oldest first.
@@ -246,12 +287,20 @@ class Leases:
                 del self._returned[lease_id, limit_id]
 
     def _leaseless(self, session: str, live: Live) -> list[Lease]:
+        """Return whose slots a client may give back, in the order in which they are; what nobody was told of stays."""
+        address = self._decider.address
         found = [
             lease
             for lease in live.holders.values()
-            if lease.session == session and LEASELESS_LABEL in lease.labels and lease.id not in self._ending
+            if lease.session == session
+            and LEASELESS_LABEL in lease.labels
+            and lease.id not in self._ending
+            and self._places.is_told(lease.id)
         ]
-        return sorted(found, key=lambda lease: lease.arrival)
+        # Another server may not have told its client yet.
+        return sorted(
+            found, key=lambda lease: (lease.attend_due_us >= 0 and lease.wake != address, lease.arrival)
+        )
 
     def _is_given_back(self, lease: Lease) -> bool:
         return all(self._returned.get((lease.id, limit_id), 0) >= slots for limit_id, slots in lease.slots)
@@ -261,6 +310,11 @@ def new_lease_id() -> str:
     """Return a new lease's id: a UUID of version 8, so that a proxy can tell it from one of Prefect's own (4)."""
     made = new_id()
     return f"{made[:14]}8{made[15:]}"
+
+
+def _client_of(request: Request) -> str:
+    """Return the id of a client's queue, or its address in brackets."""
+    return request.header(CLIENT)[:LABEL_LENGTH_MAX] or f"[{request.address}]"
 
 
 def _asked(lives: Sequence[Live], slots: int) -> Slots:
@@ -281,15 +335,6 @@ def _labels(request: Request) -> dict[str, str]:
     return {label: text for label, text in found.items() if text}
 
 
-def _no_decay(names: Sequence[str]) -> Answer:
-    joined = ",".join(names)
-    text = (
-        "Only concurrency limits with slot decay can be used for rate limiting. "
-        f"The following limits do not have a decay configured: {joined!r}"
-    )
-    return detail(422, text)
-
-
 def _refusal(refused: Refused) -> Answer:
     """Return why an acquisition, a renewal or a release cannot be."""
     details = refused.details
@@ -299,7 +344,11 @@ def _refusal(refused: Refused) -> Answer:
         case "no_slot_decay":
             names = details["names"]
             assert isinstance(names, list), "so the core says it"
-            return _no_decay(names)
+            text = (
+                "Only concurrency limits with slot decay can be used for rate limiting. "
+                f"The following limits do not have a decay configured: {','.join(names)!r}"
+            )
+            return detail(422, text)
         case "revoked":
             return detail(409, "An operator has taken this acquisition out of the queue", **details)
         case "not_authorized":
