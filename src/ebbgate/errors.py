@@ -226,6 +226,10 @@ class PrivateFileWarning(EbbgateWarning):
     """The default file lies in a container: no other container shares its limits."""
 
 
+class NoAnswerWarning(EbbgateWarning):
+    """No server has answered this process yet, and callers wait for one."""
+
+
 class NestedWaitWarning(EbbgateWarning):
     """This caller waits for slots that it holds itself, and so would wait for ever."""
 

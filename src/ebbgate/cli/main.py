@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ebbgate.cli import exits
-from ebbgate.errors import EbbgateError
+from ebbgate.errors import EbbgateError, NoAnswerWarning
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -193,6 +193,9 @@ def application() -> "App":
 def _prepare() -> None:
     """Have warnings look like everything else that is said, and the log silent unless asked for."""
     warnings.showwarning = _show_warning
+    warnings.simplefilter(
+        "ignore", NoAnswerWarning
+    )  # commands end soon without an answer, or tell it in their way
     if _is_debugging():
         import logging
 
