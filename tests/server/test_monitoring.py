@@ -125,6 +125,16 @@ def test_every_metric_and_label_that_is_asked_for_is_told_by_a_server(samples: d
     assert missing == []
 
 
+def test_what_every_server_of_a_store_tells_alike_is_counted_once() -> None:
+    """Three servers on one store tell of each grant three times; of durations, means and quantiles stay right."""
+    alike = r"ebbgate_(limits|limit_\w+|sessions|grants_total|ends_total)\b"
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    asked = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    bare = [re.sub(rf"\bmax ?(by \([^)]*\) )?\((rate\()?{alike}", "", expression) for expression in asked]
+    assert len([one for one in zip(asked, bare, strict=True) if one[0] != one[1]]) > 10
+    assert [expression for expression in bare if re.search(alike, expression)] == []
+
+
 def test_values_of_labels_that_are_asked_for_are_told_or_known(samples: dict[str, Any]) -> None:
     known = {"expired", "lost_holder", "revoked", "released", "cancelled"}
     asked = {
