@@ -143,7 +143,7 @@ class AcquireTimeout(ConcurrencySlotAcquisitionError, TimeoutError):
         if timeout_seconds:
             when = f"within {timeout_seconds:g} second(s)"
         super().__init__(
-            f"no slot is free on {listed} {when}; see who holds it: ebbgate lease ls --limit {first!r}"
+            f"no slot is free on {listed} {when}; see why: ebbgate limit inspect {first!r}"
         )
 
 

@@ -113,7 +113,7 @@ def test_a_wrong_word_is_answered_with_the_right_one(cli: Cli, line: str, code: 
         ),
         ("run --rate-limit database -- true", 2, "set it: ebbgate limit update 'database' --rate 10/s"),
         ("run --limit database --occupy 9 -- true", 2, "ebbgate limit update 'database' --limit 9"),
-        ("run --limit closed --timeout 0 -- true", 75, "see who holds it: ebbgate lease ls --limit 'closed'"),
+        ("run --limit closed --timeout 0 -- true", 75, "see why: ebbgate limit inspect 'closed'"),
         ("run --limit database -- no-such-command", 127, "not found on PATH"),
     ],
 )
