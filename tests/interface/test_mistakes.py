@@ -54,6 +54,18 @@ def test_the_package_alone_is_imported_and_its_faces_are_there() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_a_library_that_is_not_there_is_answered_with_its_extra() -> None:
+    program = (
+        "import sys\n"
+        "for module, name, extra in ('httpx',) * 3, ('requests',) * 3, ('opentelemetry', 'opentelemetry', 'otel'):\n"
+        "    sys.modules[name] = None\n"
+        "    try: __import__(f'ebbgate.integrations.{module}')\n"
+        "    except ModuleNotFoundError as error: assert f\"pip install 'ebbgate[{extra}]'\" in str(error), error\n"
+        "    else: sys.exit(f'{name} was there')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_a_rate_limit_without_a_rate(client: Client) -> None:
     client.create_limit("api", 5)
     with pytest.raises(NoSlotDecay, match="set it: ebbgate limit update 'api' --rate 10/s"):
