@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ebbgate.cli import exits
+from ebbgate.cli.meant import arranged, meant
 from ebbgate.errors import EbbgateError, NoAnswerWarning
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def run_command(arguments: list[str]) -> int:
     json = wants_json(arguments)
     try:
         try:
-            code = _dispatch(arguments)
+            code = _dispatch(arranged(arguments))
         finally:
             _disconnect()
         _flush()
@@ -261,7 +262,7 @@ def _explained(error: BaseException) -> tuple[int, str, str]:
 
 def _usage(error: Any) -> str:  # noqa: ANN401 - a CycloptsError, which is imported only when needed
     """Return what cannot be understood, and where the right words stand."""
-    from cyclopts import MissingArgumentError, UnusedCliTokensError
+    from cyclopts import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
     said = str(error).strip()
     said = said if said.endswith("...") else said.rstrip(".")  # a list that is cut short ends so
@@ -272,6 +273,10 @@ def _usage(error: Any) -> str:  # noqa: ANN401 - a CycloptsError, which is impor
         names = error.argument.names
         given = any(token.partition("=")[0] in names for token in error.root_input_tokens or ())
         said = f"{error.argument.name} {'needs a value' if given else 'is missing'}"
+    elif isinstance(error, UnknownCommandError) and error.unused_tokens:
+        word = error.unused_tokens[0]
+        right = meant(error.command_chain or (), word)
+        said = f'unknown command "{word}". Did you mean "{right}"?' if right else said
     chain = " ".join(error.command_chain or ())
     stop = "" if said.endswith(("?", "...")) else "."
     return f"{said}{stop} See: ebbgate {chain + ' ' if chain else ''}--help"
