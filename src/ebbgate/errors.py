@@ -142,9 +142,7 @@ class AcquireTimeout(ConcurrencySlotAcquisitionError, TimeoutError):
         when = "now, and timeout_seconds=0 does not wait"
         if timeout_seconds:
             when = f"within {timeout_seconds:g} second(s)"
-        super().__init__(
-            f"no slot is free on {listed} {when}; see why: ebbgate limit inspect {first!r}"
-        )
+        super().__init__(f"no slot is free on {listed} {when}; see why: ebbgate limit inspect {first!r}")
 
 
 class LeaseLost(EbbgateError):
