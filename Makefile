@@ -79,7 +79,7 @@ $(READY): pyproject.toml uv.lock $(MADE)
 
 FORCE:
 
-test: lint types imports prefect terraform browser pooler ## every check and every test, fast ones first
+test: lint types imports prefect terraform browser pooler promtool ## every check and every test, fast ones first
 	@$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 .PHONY: prefect
@@ -105,6 +105,19 @@ pooler: ## pgbouncer for the tests of PostgreSQL, where it may be installed; els
 	        apt-get install -y -qq --no-install-recommends pgbouncer >/dev/null; } \
 	        || echo 'NO PGBOUNCER: the tests through a pooler are skipped' >&2; \
 	else echo 'NO PGBOUNCER: the tests through a pooler are skipped; first: sudo apt-get install pgbouncer' >&2; fi
+
+# Unpacked and not installed: the package would start a Prometheus.
+.PHONY: promtool
+promtool: $(READY) ## Prometheus' checker of rules, where it may be fetched; else its tests are skipped, and say so
+	@if command -v promtool >/dev/null || [ -x $(BIN)/promtool ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo 'fetching promtool, for the tests of the alerts'; \
+	    folder=$$(mktemp -d); \
+	    { apt-get update -qq && (cd "$$folder" && apt-get download -qq prometheus >/dev/null 2>&1) \
+	        && dpkg-deb -x "$$folder"/*.deb "$$folder" && cp "$$folder/usr/bin/promtool" $(BIN)/; } \
+	        || echo 'NO PROMTOOL: the tests of the alerts are skipped' >&2; \
+	    rm -rf "$$folder"; \
+	else echo 'NO PROMTOOL: the tests of the alerts are skipped; first: sudo apt-get install prometheus' >&2; fi
 
 TERRAFORM_TESTS := packages/terraform-provider-ebbgate/tests
 

@@ -35,4 +35,14 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - the types stand above; impo
         from ebbgate.version import version
 
         return version()
+    if name in {"sync", "asyncio", "errors"}:
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
+    if name in {"concurrency", "rate_limit", "cool_down"}:
+        # `from ebbgate import concurrency` would hide the words of an AttributeError.
+        raise ImportError(
+            f"{name!r} is there twice, for threads and for asyncio; write: "
+            f"from ebbgate.sync import {name}, or: from ebbgate.asyncio import {name}"
+        )
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

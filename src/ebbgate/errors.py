@@ -142,9 +142,7 @@ class AcquireTimeout(ConcurrencySlotAcquisitionError, TimeoutError):
         when = "now, and timeout_seconds=0 does not wait"
         if timeout_seconds:
             when = f"within {timeout_seconds:g} second(s)"
-        super().__init__(
-            f"no slot is free on {listed} {when}; see who holds it: ebbgate lease ls --limit {first!r}"
-        )
+        super().__init__(f"no slot is free on {listed} {when}; see why: ebbgate limit inspect {first!r}")
 
 
 class LeaseLost(EbbgateError):
@@ -224,6 +222,10 @@ class UnknownLimitWarning(EbbgateWarning):
 
 class PrivateFileWarning(EbbgateWarning):
     """The default file lies in a container: no other container shares its limits."""
+
+
+class NoAnswerWarning(EbbgateWarning):
+    """No server has answered this process yet, and callers wait for one."""
 
 
 class NestedWaitWarning(EbbgateWarning):

@@ -18,10 +18,14 @@ ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "tests" / "prefect" / "requirements"
 PROGRAMS = sorted((ROOT / "examples" / "prefect").glob("*.py"))
 
-# In one process, since importing Prefect takes seconds: the programs, one after the other.
+# In one process, since importing Prefect takes seconds: the programs, one after the other, each in the
+# environment that this process was started in.
 ALL = """
-import contextlib, runpy, sys
+import contextlib, os, runpy, sys
+before = dict(os.environ)
 for program in sys.argv[1:]:
+    os.environ.clear()
+    os.environ.update(before)
     with contextlib.suppress(SystemExit):
         runpy.run_path(program, run_name="__main__")
 """
@@ -50,13 +54,10 @@ def test_the_guides_programs_keep_to_their_limits_on_a_file_and_through_a_server
     python = python_of("flows")
     with started(folder) as server, prefect_server(python, folder) as url:
         here = surroundings(folder, url, {"PYTHONPATH": str(ROOT / "src")})
-        on_a_file = start(python, "-c", ALL, *map(str, PROGRAMS), **here)
-        said = finish(on_a_file)
-        assert verdicts(said) == ["proven"] * len(PROGRAMS), said
         remote = {**here, "EBBGATE_URL": server.url.replace("http:", "ebbgate:")}
-        for process in [start(python, str(program), **remote) for program in PROGRAMS]:
-            said = finish(process)
-            assert verdicts(said) == ["proven"], said
+        both = [start(python, "-c", ALL, *map(str, PROGRAMS), **place) for place in (here, remote)]
+        for said in [finish(process) for process in both]:
+            assert verdicts(said) == ["proven"] * len(PROGRAMS), said
 
 
 def test_what_the_sdk_needs_and_what_prefect_needs_fit_together() -> None:

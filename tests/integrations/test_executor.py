@@ -95,3 +95,8 @@ def test_a_submission_whose_turn_does_not_come_fails_at_once(client: Client) -> 
         assert executor.submit(abs, -1).result(10) == 1
         with pytest.raises(errors.AcquireTimeout):
             executor.submit(abs, -1)
+
+
+def test_arguments_in_the_wrong_order_are_answered_with_the_right_one() -> None:
+    with pytest.raises(errors.InvalidRequest, match=r'LimitedExecutor\(ThreadPoolExecutor\(\), "name"\)'):
+        LimitedExecutor("database", ThreadPoolExecutor(1))  # type: ignore[arg-type]  # the mistake

@@ -11,6 +11,7 @@ import pytest
 from ebbgate import Client
 from ebbgate.asyncio import concurrency as async_concurrency
 from ebbgate.client import progress
+from ebbgate.core.model import SECOND
 from ebbgate.sync import concurrency, rate_limit
 from tests.interface.helpers import held_elsewhere
 
@@ -27,20 +28,21 @@ def lines(told: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_many_waiters_of_a_process_hear_once_who_holds_it(
-    client: Client, told: pytest.LogCaptureFixture
+    client: Client, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(progress, "MOMENTS_US", (SECOND // 4, 10 * SECOND))  # that it is 2 s is told below
     client.create_limit("db", 1)
 
     async def wait_in_tasks() -> None:
         async def once() -> None:
             with pytest.raises(TimeoutError):
-                async with async_concurrency("db", timeout_seconds=2.6):
+                async with async_concurrency("db", timeout_seconds=0.9):
                     pytest.fail("it is held")
 
         await asyncio.gather(*[once() for _ in range(5)])
 
     def wait_in_a_thread() -> None:
-        with pytest.raises(TimeoutError), concurrency("db", timeout_seconds=2.6):
+        with pytest.raises(TimeoutError), concurrency("db", timeout_seconds=0.9):
             pytest.fail("it is held")
 
     with held_elsewhere("db"):
@@ -52,7 +54,7 @@ def test_many_waiters_of_a_process_hear_once_who_holds_it(
             else:
                 in_threads(wait_in_a_thread)
             (line,) = lines(told)
-            assert line.startswith("waiting for 'db' for 2s, "), among
+            assert line.startswith("waiting for 'db' for 0s, "), among
             assert " in line: held by " in line
             assert line.endswith("; see: ebbgate limit inspect 'db'")
     assert client.read_limit("db").waiting == 0

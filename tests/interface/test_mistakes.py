@@ -2,6 +2,10 @@
 
 import asyncio
 import logging
+import socket
+import subprocess
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -9,13 +13,15 @@ import pytest
 
 import ebbgate.asyncio
 import ebbgate.sync
-from ebbgate import Client
+from ebbgate import AsyncClient, Client
 from ebbgate.client import blocks
 from ebbgate.errors import (
     BlockingCallWarning,
     InvalidRequest,
     LimitNotFound,
+    NoAnswerWarning,
     NoSlotDecay,
+    ServerUnavailable,
     UnknownLimitWarning,
 )
 
@@ -29,10 +35,65 @@ def test_no_limit_yet_and_a_wrong_name(client: Client) -> None:
         ebbgate.sync.rate_limit("databaes", strict=True)
 
 
+@pytest.mark.parametrize("name", ["concurrency", "rate_limit", "cool_down"])
+def test_a_name_that_both_faces_have_is_asked_for_without_a_face(name: str) -> None:
+    for line in (f"from ebbgate import {name}", f"import ebbgate; ebbgate.{name}"):
+        with pytest.raises(
+            ImportError, match=f"write: from ebbgate.sync import {name}, or: from ebbgate.asy"
+        ):
+            exec(line)
+    with pytest.raises(ImportError, match="cannot import name 'concurency'"):
+        exec("from ebbgate import concurency")
+
+
+def test_the_package_alone_is_imported_and_its_faces_are_there() -> None:
+    program = (
+        "import ebbgate, sys; assert 'ebbgate.sync' not in sys.modules\n"
+        "print(ebbgate.sync.cool_down, ebbgate.asyncio.concurrency, ebbgate.errors.LimitNotFound)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_library_that_is_not_there_is_answered_with_its_extra() -> None:
+    program = (
+        "import sys\n"
+        "for module, name, extra in ('httpx',) * 3, ('requests',) * 3, ('opentelemetry', 'opentelemetry', 'otel'):\n"
+        "    sys.modules[name] = None\n"
+        "    try: __import__(f'ebbgate.integrations.{module}')\n"
+        "    except ModuleNotFoundError as error: assert f\"pip install 'ebbgate[{extra}]'\" in str(error), error\n"
+        "    else: sys.exit(f'{name} was there')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_a_rate_limit_without_a_rate(client: Client) -> None:
     client.create_limit("api", 5)
     with pytest.raises(NoSlotDecay, match="set it: ebbgate limit update 'api' --rate 10/s"):
         ebbgate.sync.rate_limit("api")
+
+
+def test_who_waits_for_a_server_that_never_answers_is_told_after_two_seconds_and_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"ebbgate://127.0.0.1:{taken.getsockname()[1]}"
+    monkeypatch.setenv("EBBGATE_CONNECT_TIMEOUT", "2.8")
+    answer = f"no server answers at {url} (Connection refused); start one: ebbgate serve"
+
+    async def wait() -> None:
+        async with AsyncClient(url) as there:
+            with pytest.raises(ServerUnavailable):
+                await there.rate_limit("api")
+
+    with Client(url) as here, pytest.warns(NoAnswerWarning) as told:
+        tasks = threading.Thread(target=asyncio.run, args=(wait(),))
+        tasks.start()
+        with pytest.raises(ServerUnavailable) as error:
+            here.rate_limit("api")
+        tasks.join()
+    said = f"no answer for 2s, it is tried again: {answer}"
+    assert ([str(one.message) for one in told], caplog.messages) == ([said], [said])
+    assert str(error.value) == answer
 
 
 def test_a_disabled_limit_is_noted_once_and_warned_of_never(

@@ -1,9 +1,11 @@
 """Dashboard, alerts and the page about them speak of what a real server really tells."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +127,16 @@ def test_every_metric_and_label_that_is_asked_for_is_told_by_a_server(samples: d
     assert missing == []
 
 
+def test_what_every_server_of_a_store_tells_alike_is_counted_once() -> None:
+    """Three servers on one store tell of each grant three times; of durations, means and quantiles stay right."""
+    alike = r"ebbgate_(limits|limit_\w+|sessions|grants_total|ends_total)\b"
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    asked = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    bare = [re.sub(rf"\bmax ?(by \([^)]*\) )?\((rate\()?{alike}", "", expression) for expression in asked]
+    assert len([one for one in zip(asked, bare, strict=True) if one[0] != one[1]]) > 10
+    assert [expression for expression in bare if re.search(alike, expression)] == []
+
+
 def test_values_of_labels_that_are_asked_for_are_told_or_known(samples: dict[str, Any]) -> None:
     known = {"expired", "lost_holder", "revoked", "released", "cancelled"}
     asked = {
@@ -195,13 +207,32 @@ def test_alerts_say_what_to_do_and_the_page_has_each_of_them() -> None:
     assert re.findall(r"^\| `(Ebbgate\w+)` \|", page, re.MULTILINE) == [rule["alert"] for rule in rules]
 
 
+def promtool(*arguments: str | Path) -> None:
+    program = shutil.which("promtool", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if program is None:
+        pytest.skip("promtool is not here; make promtool fetches it")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(("what", "file"), [("check", ALERTS), ("test", ROOT / "tests/server/alerts.yml")])
 def test_prometheus_accepts_the_rules_and_they_fire(what: str, file: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not here; on Debian it comes with: apt-get install prometheus")
-    done = subprocess.run([promtool, what, "rules", str(file)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    promtool(what, "rules", file)
+
+
+def test_prometheus_understands_every_query_of_the_dashboard(tmp_path: Path) -> None:
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    asked = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    rules = [
+        {
+            "record": f"q{number}",
+            "expr": re.sub(r"\$(instance|limit)\b", ".*", query).replace("$__rate_interval", "5m"),
+        }
+        for number, query in enumerate(asked)
+    ]
+    file = tmp_path / "queries.yml"
+    file.write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}), encoding="utf-8")
+    promtool("check", "rules", file)
 
 
 def test_the_provisioning_file_has_what_grafana_wants() -> None:

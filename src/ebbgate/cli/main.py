@@ -9,7 +9,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ebbgate.cli import exits
-from ebbgate.errors import EbbgateError
+from ebbgate.cli.meant import arranged, meant
+from ebbgate.errors import EbbgateError, NoAnswerWarning
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -55,7 +56,7 @@ def run_command(arguments: list[str]) -> int:
     json = wants_json(arguments)
     try:
         try:
-            code = _dispatch(arguments)
+            code = _dispatch(arranged(arguments))
         finally:
             _disconnect()
         _flush()
@@ -193,6 +194,9 @@ def application() -> "App":
 def _prepare() -> None:
     """Have warnings look like everything else that is said, and the log silent unless asked for."""
     warnings.showwarning = _show_warning
+    warnings.simplefilter(
+        "ignore", NoAnswerWarning
+    )  # commands end soon without an answer, or tell it in their way
     if _is_debugging():
         import logging
 
@@ -258,7 +262,7 @@ def _explained(error: BaseException) -> tuple[int, str, str]:
 
 def _usage(error: Any) -> str:  # noqa: ANN401 - a CycloptsError, which is imported only when needed
     """Return what cannot be understood, and where the right words stand."""
-    from cyclopts import MissingArgumentError, UnusedCliTokensError
+    from cyclopts import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
     said = str(error).strip()
     said = said if said.endswith("...") else said.rstrip(".")  # a list that is cut short ends so
@@ -269,6 +273,10 @@ def _usage(error: Any) -> str:  # noqa: ANN401 - a CycloptsError, which is impor
         names = error.argument.names
         given = any(token.partition("=")[0] in names for token in error.root_input_tokens or ())
         said = f"{error.argument.name} {'needs a value' if given else 'is missing'}"
+    elif isinstance(error, UnknownCommandError) and error.unused_tokens:
+        word = error.unused_tokens[0]
+        right = meant(error.command_chain or (), word)
+        said = f'unknown command "{word}". Did you mean "{right}"?' if right else said
     chain = " ".join(error.command_chain or ())
     stop = "" if said.endswith(("?", "...")) else "."
     return f"{said}{stop} See: ebbgate {chain + ' ' if chain else ''}--help"

@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from ebbgate.client.client import Block
 from ebbgate.client.terms import Names, Seconds
+from ebbgate.errors import InvalidRequest
 from ebbgate.sync import concurrency
 from ebbgate.sync import rate_limit as spend
 
@@ -50,7 +51,15 @@ class LimitedExecutor(Executor):
             lease_duration: as for `concurrency`.
             strict: an unknown limit is an error.
             priority: higher goes first.
+
+        Raises:
+            InvalidRequest: `executor` is none.
         """
+        if not callable(getattr(executor, "submit", None)):
+            raise InvalidRequest(
+                f"the first argument must be an executor, got {executor!r}; "
+                'write: LimitedExecutor(ThreadPoolExecutor(), "name")'
+            )
         self._executor = executor
         self._names = names
         self._rate_limit = rate_limit

@@ -8,7 +8,10 @@ A response 429 or 503 with `Retry-After` makes every process that uses the limit
 from types import TracebackType
 from typing import Self
 
-import httpx
+try:
+    import httpx
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}; install it: pip install 'ebbgate[httpx]'", name=error.name) from None
 
 from ebbgate.client.terms import Names, Seconds
 from ebbgate.integrations.pacing import Pace

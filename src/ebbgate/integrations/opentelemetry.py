@@ -10,8 +10,11 @@ import contextvars
 import time
 from typing import Final
 
-from opentelemetry import context, metrics, trace
-from opentelemetry.util.types import AttributeValue
+try:
+    from opentelemetry import context, metrics, trace
+    from opentelemetry.util.types import AttributeValue
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}; install it: pip install 'ebbgate[otel]'", name=error.name) from None
 
 from ebbgate.client.lease import Lease
 from ebbgate.errors import EbbgateError

@@ -155,6 +155,7 @@ class Connector:
                         return
                 except EbbgateError as error:
                     self._dialler.failed(address)
+                    self._dialler.away(error)
                     self._channel.not_connected(error)
 
     def _is_seen_to(self, address: Address) -> bool:

@@ -1,10 +1,13 @@
 """Opening a connection to one of several servers: sockets, the upgrade, the greeting. It blocks, in a thread."""
 
 import contextlib
+import logging
 import select
 import socket
 import ssl
+import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from random import Random
@@ -12,12 +15,16 @@ from typing import Final
 
 from websockets.exceptions import InvalidState
 
+from ebbgate.client.progress import next_moment_us
 from ebbgate.client.remote.addresses import Address
 from ebbgate.client.remote.line import Broken, Line, Message
 from ebbgate.core.commands import Outcome
 from ebbgate.core.model import SECOND
-from ebbgate.errors import EbbgateError, NotAuthorized, ServerUnavailable
+from ebbgate.errors import EbbgateError, NoAnswerWarning, NotAuthorized, ServerUnavailable
 from ebbgate.wire.stream import ByeItem, Down, FailedItem, HelloItem, RefusedItem, error_of, outcome_of
+from ebbgate.wire.words import duration
+
+_log: Final = logging.getLogger("ebbgate")
 
 DIAL_SECONDS: Final = 5.0
 """How long one server is given to accept a connection and answer the greeting."""
@@ -30,6 +37,9 @@ DOUBT_SECONDS: Final = 5.0
 
 SEND_SECONDS: Final = 20.0
 """A server that takes nothing for so long is given up."""
+
+NEW_ABSENCE_SECONDS: Final = 30.0
+"""If nobody was dialled for so long, how long servers were away before does not count."""
 
 READ_BYTES: Final = 1 << 16
 """How much is read at once: for more, the memory allocator asks the kernel anew at every read."""
@@ -135,6 +145,11 @@ class Dialler:
         self._failed_at: dict[Address, float] = {}  # when servers failed last
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._seekers: list[weakref.WeakMethod[Callable[[], None]]] = []
+        self._was_found = False  # whether any server ever answered
+        self._away_at = 0.0  # since when none has, and when that was seen last, by the monotonic clock
+        self._still_away_at = -NEW_ABSENCE_SECONDS
+        self._told_us = 0  # of how long an absence was told last
+        self._telling = threading.Lock()
 
     def when_found(self, hurry: Callable[[], None]) -> None:
         """Have a method called, for as long as its object lives, when another seeker has found a server."""
@@ -144,6 +159,7 @@ class Dialler:
 
     def found(self, finder: Callable[[], None]) -> None:
         """Have all others look again at once: a server is there."""
+        self._was_found, self._still_away_at = True, -NEW_ABSENCE_SECONDS
         for known in self._seekers:
             hurry = known()
             if hurry is not None and hurry != finder:
@@ -161,6 +177,28 @@ class Dialler:
     def failed(self, address: Address) -> None:
         """Try the others first for a while: this server does not answer, or a connection to it broke."""
         self._failed_at[address] = time.monotonic()
+
+    def away(self, error: EbbgateError) -> None:
+        """Hear that no server answered this time; log it after 2 s and rarely from then on, for all who seek one.
+
+        A server that never answered is perhaps not the one that is meant, or was not started: that is a warning.
+        """
+        with self._telling:
+            now = time.monotonic()
+            if now - self._still_away_at >= NEW_ABSENCE_SECONDS:
+                self._away_at, self._told_us = now, 0
+            self._still_away_at = now
+            away_us, told_us = round((now - self._away_at) * SECOND), self._told_us
+            if away_us < next_moment_us(told_us):
+                return
+            self._told_us = away_us
+        message = f"no answer for {duration(away_us / SECOND)}, it is tried again: {error}"
+        _log.log(logging.INFO if self._was_found else logging.WARNING, "%s", message)
+        if not (self._was_found or told_us):
+            with contextlib.suppress(
+                NoAnswerWarning
+            ):  # an error by the user's filters, where nobody could catch it
+                warnings.warn(message, NoAnswerWarning, stacklevel=1)
 
     def order(self) -> list[Address]:
         """Return all servers in the order in which they are to be tried: by chance, those that stop or fail last."""
