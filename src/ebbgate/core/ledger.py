@@ -16,10 +16,14 @@ class Ledger(Records):
     def __init__(self, settings: Settings) -> None:
         """Hold nothing."""
         self.now_us = 0
+        super().__init__(settings)
+
+    def clear(self) -> None:
+        """Forget everything, also what a decision that was interrupted had to tell."""
+        super().clear()
         self.told: list[Told] = []
         self.promoted: dict[str, Lease] = {}
         self._granting: list[Live] = []  # whose grants this decision has counted
-        super().__init__(settings)
 
     def confirm(self, head: Head) -> None:
         """Keep the last decision; see `Records`."""

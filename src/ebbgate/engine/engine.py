@@ -103,7 +103,7 @@ class Engine:
         try:
             if self._unsettled is not None or self.version is None:
                 yield from self.settle()
-            late = self._take_late(commands) if self._late else {}
+            late = self._late_among(commands) if self._late else {}
             left = [command for command in commands if id(command) not in late] if late else commands
             decision = yield from self._commit(left)
         except (StoreUnavailable, Busy):
@@ -113,6 +113,7 @@ class Engine:
             raise
         if not late:
             return Batch(decision.outcomes, decision.told, decision.promoted, decision.changes)
+        self._late = [entry for entry in self._late if id(entry[0]) not in late]  # only now are they told
         fresh = iter(decision.outcomes)
         outcomes = [late[id(c)] if id(c) in late else next(fresh) for c in commands]
         return Batch(outcomes, decision.told, decision.promoted, decision.changes)
@@ -187,14 +188,10 @@ class Engine:
         self._unsettled = None
         self._late.clear()
 
-    def _take_late(self, commands: Sequence[Command]) -> dict[int, Outcome]:
+    def _late_among(self, commands: Sequence[Command]) -> dict[int, Outcome]:
         """Return the outcomes, by identity of the command, of those that were carried out before."""
-        if not self._late:
-            return {}
         asked = {id(command) for command in commands}
-        late = {id(command): outcome for command, outcome in self._late if id(command) in asked}
-        self._late = [entry for entry in self._late if id(entry[0]) not in asked]
-        return late
+        return {id(command): outcome for command, outcome in self._late if id(command) in asked}
 
     def refresh(self) -> Steps:
         """Take in all that other processes have committed."""
@@ -203,16 +200,22 @@ class Engine:
 
     def refresh_partly(self) -> Generator[StoreCall, Reply, bool]:
         """Take in so much of it as does not take long, and return whether there may be more."""
-        if self._unsettled is not None or self.version is None:
-            yield from self.settle()
-        assert self.version is not None, "settled above"
         try:
-            delta: Delta = yield StoreCall("changes_since", (self.version,))
-        except TooOld as error:
-            self.losses += isinstance(error, LostTail)
-            yield from self._load()
-            return False
-        return self._take_in(delta)
+            if self._unsettled is not None or self.version is None:
+                yield from self.settle()
+            assert self.version is not None, "settled above"
+            try:
+                delta: Delta = yield StoreCall("changes_since", (self.version,))
+            except TooOld as error:
+                self.losses += isinstance(error, LostTail)
+                yield from self._load()
+                return False
+            return self._take_in(delta)
+        except (StoreUnavailable, Busy):
+            raise
+        except BaseException:  # as in `carry_out`: half of it may have been taken in
+            self.forget()
+            raise
 
     def _take_in(self, delta: Delta) -> bool:
         """Take in what other processes have committed, and return whether there may be more."""
@@ -262,10 +265,9 @@ def _is_told_once(command: Command, outcome: Outcome) -> bool:
 
 
 def _newest(rows: Sequence[Row]) -> Sequence[Row]:
-    """Drop rows that a later commit of the same delta made void, except a lease's first and last states.
+    """Drop rows that a later commit of the same delta made void: a record written ten times is taken in once.
 
-    A record written ten times is taken in once. Where it stood first in the order decides for limits, whose
-    leases follow them; a row's last body is what counts.
+    It keeps the place at which it was first written, or was removed.
     """
     if len(rows) < 3:
         return rows
