@@ -2,6 +2,7 @@
 
 import pytest
 
+from ebbgate.core.book import Book
 from ebbgate.core.commands import (
     Acquire,
     Away,
@@ -20,7 +21,7 @@ from ebbgate.core.commands import (
 )
 from ebbgate.core.decay import spent_exactly
 from ebbgate.core.model import SECOND, Settings
-from tests.core.support import Desk, limit_id
+from tests.core.support import T0, Desk, limit_id
 
 
 @pytest.fixture
@@ -540,7 +541,9 @@ def test_an_expired_lease_is_taken_again_by_its_late_renewal(desk: Desk) -> None
     assert desk.lease("l").token > first.token
 
 
-@pytest.mark.parametrize("reason", ["late", "taken", "awaited", "not asked", "released", "revoked", "gone"])
+@pytest.mark.parametrize(
+    "reason", ["late", "taken", "awaited", "not asked", "released", "revoked", "revoked after", "gone"]
+)
 def test_a_lease_is_not_taken_again(desk: Desk, reason: str) -> None:
     """Not after a minute, without room, past a waiter, for strict callers, after release or revocation."""
     desk.limit("a", 2)
@@ -563,6 +566,9 @@ def test_a_lease_is_not_taken_again(desk: Desk, reason: str) -> None:
             assert desk.release("l").outcomes[0] == Ended("l", "released", desk.now, 1)
         case "revoked":
             desk.do(Revoke("l"))
+        case "revoked after":  # whoever revoked it saw it held a moment before
+            desk.after(60)
+            assert desk.do(Revoke("l")) == Ended("l", "revoked", desk.now, 1)
         case _:
             desk.after(60)
             desk.do(DeleteLimit("a"))
@@ -712,6 +718,15 @@ def test_what_one_decision_forgets_is_bounded(desk: Desk) -> None:
     assert len(desk.book.leases) == 70 - 63  # and the request that made the limit
     desk.after(0)
     assert not desk.book.leases
+
+
+def test_what_has_ended_does_not_pile_up_however_much_is_asked_in_one_decision() -> None:
+    book = Book()
+    book.confirm(book.decide([Hello("s", 1)], T0).head)
+    for second in (0, 61):
+        releases = [Release(f"{second}-{number}", "s", 1) for number in range(200)]
+        book.confirm(book.decide(releases, T0 + second * SECOND).head)
+    assert len(book.leases) == 200
 
 
 def test_a_session_of_one_key_is_never_spoken_for_with_another(desk: Desk) -> None:

@@ -67,7 +67,7 @@ def test_any_other_limit_is_refused(limit: object) -> None:
         check_slots(limit)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("description", ["x" * 2001, 7, None, b""])
+@pytest.mark.parametrize("description", ["x" * 2001, 7, None, b"", "\ud800"])
 def test_a_description_is_text_of_two_thousand_characters_at_most(description: object) -> None:
     assert check_description("x" * 2000)
     with pytest.raises(InvalidLimit):
@@ -112,8 +112,16 @@ def test_a_priority_is_a_whole_number_within_a_million(priority: object) -> None
 
 @pytest.mark.parametrize(
     "labels",
-    [{str(number): "" for number in range(33)}, {"a": 1}, {1: "a"}, {"a" * 201: ""}, {"a": "b" * 201}],
-    ids=["too many", "number", "numbered", "long name", "long"],
+    [
+        {str(number): "" for number in range(33)},
+        {"a": 1},
+        {1: "a"},
+        {"a" * 201: ""},
+        {"a": "b" * 201},
+        {"\ud800": ""},
+        {"a": "\udcff"},
+    ],
+    ids=["too many", "number", "numbered", "long name", "long", "half a character", "name of a file"],
 )
 def test_labels_are_few_and_short_texts(labels: dict[str, str]) -> None:
     Acquire("l", "s", 1, (), 1, labels={"a" * 200: "b" * 200})

@@ -74,7 +74,7 @@ def interrupted(line: int, work: Callable[[], object]) -> bool:
     """Do `work` with a signal handler's exception in the middle of `core`; return whether it got so far."""
     left = line
 
-    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401 - one like itself, or None
         nonlocal left
         if not frame.f_code.co_filename.startswith(CORE):
             return None

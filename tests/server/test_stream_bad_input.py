@@ -433,6 +433,12 @@ def test_whatever_comes_is_answered_or_ends_the_connection_and_never_the_loop(fo
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("item", [["cool", 1, "db", 10**30], ["cool", -1, "db", 1]])
+def test_no_number_is_longer_than_every_language_can_count(item: list[object]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        decode_up(json.dumps([item]).encode())
+
+
 @settings(max_examples=100)
 @given(st.binary(max_size=300) | messages)
 def test_the_decoder_knows_three_ways_to_refuse(data: bytes) -> None:

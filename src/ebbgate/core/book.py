@@ -30,7 +30,8 @@ from ebbgate.core.ledger import Ledger
 from ebbgate.core.model import REMEMBERED_US, Head, Lease, Settings, Stored
 
 FORGOTTEN_MAX: Final = 64
-"""How many ended leases one decision forgets at most, so that none takes long."""
+"""How many ended leases one decision forgets at most, so that none takes long; or as many as it has commands, so
+that they do not pile up under load."""
 
 
 class Decision(NamedTuple):
@@ -81,7 +82,7 @@ class Book(Ledger):
             if queue.unsettled():
                 queue.settle(now_us, admit)
         if self.endings and self.endings[0][0] + REMEMBERED_US <= now_us:
-            self._forget()
+            self._forget(max(len(commands), FORGOTTEN_MAX))
         told, self.told = self.told, []
         promoted: list[Lease] = []
         if self.promoted:
@@ -118,11 +119,11 @@ class Book(Ledger):
         self.promoted.clear()
         super().rollback()
 
-    def _forget(self) -> None:
+    def _forget(self, at_most: int) -> None:
         """Drop what ended so long ago that no duplicate can arrive any more."""
         forgotten = 0
         endings = self.endings
-        while endings and endings[0][0] + REMEMBERED_US <= self.now_us and forgotten < FORGOTTEN_MAX:
+        while endings and endings[0][0] + REMEMBERED_US <= self.now_us and forgotten < at_most:
             at_us, kind, record_id = heapq.heappop(endings)
             if kind == "request":
                 request = self.requests.get(record_id)

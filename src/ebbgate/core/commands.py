@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from ebbgate.core.limits import LIMIT_MAX, check_name
+from ebbgate.core.limits import LIMIT_MAX, check_name, is_text
 from ebbgate.core.model import COOL_MAX_US, SECOND, Remembers, Slots, Why
 from ebbgate.errors import InvalidRequest
 
@@ -82,7 +82,7 @@ def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
         raise InvalidRequest(f"at most {LABELS_MAX} labels, got {len(labels)}")
     texts: list[tuple[object, object]] = list(labels.items())
     for name, value in texts:
-        if not isinstance(name, str) or not isinstance(value, str):
+        if not is_text(name) or not is_text(value):
             raise InvalidRequest(f"labels are text, got {name!r}: {value!r}")
         if len(name) > LABEL_LENGTH_MAX or len(value) > LABEL_LENGTH_MAX:
             raise InvalidRequest(f"a label has at most {LABEL_LENGTH_MAX} characters, got {name[:40]!r}")
@@ -214,7 +214,7 @@ class CoolDown:
                 f"a limit cools down for 0 to {COOL_MAX_US // SECOND:,} seconds, got {self.duration_us / SECOND:g}"
             )
         why: object = self.why
-        if not isinstance(why, str) or len(why) > LABEL_LENGTH_MAX:
+        if not is_text(why) or len(why) > LABEL_LENGTH_MAX:
             raise InvalidRequest(
                 f"the reason is text of at most {LABEL_LENGTH_MAX} characters, got {self.why!r}"
             )

@@ -23,7 +23,7 @@ _PER: Final = {
     "s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60,
     "h": 3600, "hour": 3600, "d": 86_400, "day": 86_400,
 }  # fmt: skip
-_RATE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/|per)\s*([a-z]+?)s?\s*", re.ASCII)
+_RATE: Final = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*(?:/|per)\s*([a-z]+?)s?\s*", re.ASCII)
 
 
 def parse_rate(text: str) -> float:

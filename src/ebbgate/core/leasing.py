@@ -222,4 +222,7 @@ def revoke(ledger: Ledger, command: Revoke) -> Outcome:
         return Refused("lease_not_found", {"lease_id": command.id})
     if lease.state != "ended":
         ledger.lose(lease, "revoked")
+    elif lease.why in RETAKEABLE:
+        ledger.touch(lease)
+        lease.why = "revoked"  # it ran out a moment before: no late renewal may take its slots again
     return Ended(lease.id, lease.why, lease.ended_us, lease.arrival)

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeGuard
 
 from ebbgate.errors import InvalidLimit
 
@@ -34,6 +34,13 @@ def is_uuid(text: str) -> bool:
 def normal(name: str) -> str:
     """Return `name` in Unicode NFC; a long one as it is, for no name is so long and it would take its time."""
     return unicodedata.normalize("NFC", name) if len(name) <= _WRITTEN_LENGTH_MAX else name
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Tell whether `value` is text that can be stored: without halves of characters, as a file's name may have."""
+    if not isinstance(value, str):
+        return False
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def check_name(name: str) -> str:
@@ -85,7 +92,7 @@ def check_description(description: str) -> str:
     Raises:
         InvalidLimit: it is not text, or longer than 2,000 characters.
     """
-    if not isinstance(description, str):
+    if not is_text(description):
         raise InvalidLimit(f"the description must be text, got {description!r}")
     if len(description) > DESCRIPTION_LENGTH_MAX:
         raise InvalidLimit(
@@ -100,11 +107,11 @@ def near_miss(name: str, names: Iterable[str]) -> str | None:
     >>> near_miss("databse", ["api", "database"])
     'database'
     """
+    if len(name) > _TYPED_LENGTH_MAX:
+        return None
     matcher = SequenceMatcher(None, b=name.casefold())
     best: tuple[float, str] | None = None
     looked_at = compared = 0
-    if len(name) > _TYPED_LENGTH_MAX:
-        return None
     for candidate in names:
         if abs(len(candidate) - len(name)) > 3 or looked_at >= _CANDIDATES_MAX:
             continue

@@ -123,9 +123,9 @@ class DeleteItem(_Item, frozen=True):
 class CoolItem(_Item, frozen=True):
     """See `core.commands.CoolDown`."""
 
-    number: int
+    number: Whole
     target: str
-    duration_us: int
+    duration_us: Signed
     why: str = ""
 
 
