@@ -37,6 +37,14 @@ def test_a_url_is_taken_apart() -> None:
     through = place_of("postgres://pooler:6432/app?listen=db:5432")
     assert (through.listen["host"], through.listen["port"]) == ("db", "5432")
     assert (through.conninfo["host"], through.conninfo["port"]) == ("pooler", "6432")
+    assert "hostaddr" not in place_of("postgres://pooler/app?hostaddr=10.0.0.1&listen=db:5432").listen
+
+
+def test_what_is_not_ours_in_a_url_reaches_the_database_as_it_is_written() -> None:
+    place = place_of("postgresql://db/app?options=-c%20work_mem%3D4MB&namespace=a&password=one+two%2B&")
+    assert place.namespace == "a"
+    assert place.conninfo["options"] == "-c work_mem=4MB"
+    assert place.conninfo["password"] == "one+two+"
 
 
 @pytest.mark.parametrize(

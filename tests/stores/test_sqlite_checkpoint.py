@@ -74,6 +74,19 @@ def test_the_log_starts_over_while_somebody_writes_without_pause(place: SqlitePl
         assert applied(store.load().rows) == rows
 
 
+def test_a_thread_that_could_not_be_started_is_started_later(
+    place: SqlitePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with closing(place.open()) as store:
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", refuse)
+            write(store, lambda: log_bytes(place) > 2 * START_BYTES)
+        write(store, lambda: bool(threads()))
+
+
 def test_the_thread_ends_when_there_is_nothing_to_do_and_comes_back(place: SqlitePlace) -> None:
     with closing(place.open()) as store:
         for _ in range(2):

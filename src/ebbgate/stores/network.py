@@ -2,7 +2,7 @@
 
 import re
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ebbgate.errors import InvalidRequest
 
@@ -15,6 +15,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 def take_out(url: str, *names: str) -> tuple[str, dict[str, str]]:
     """Part a URL from those of its parameters that have one of `names`, and return both.
 
+    The others stay as they are written: what `+` means in them is not the same for all who read them.
+
     Raises:
         InvalidRequest: it is no URL, or a parameter is given twice or is empty.
     """
@@ -23,15 +25,16 @@ def take_out(url: str, *names: str) -> tuple[str, dict[str, str]]:
     except ValueError as error:
         raise InvalidRequest(f"the URL of the store cannot be understood: {error}") from None
     taken: dict[str, str] = {}
-    left: list[tuple[str, str]] = []
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+    left: list[str] = []
+    for parameter in filter(None, parts.query.split("&")):
+        name, _, value = parameter.partition("=")
         if name not in names:
-            left.append((name, value))
+            left.append(parameter)
         elif name in taken or not value:
             raise InvalidRequest(f"the URL of a store has one {name}= with a value, or none")
         else:
-            taken[name] = value
-    return parts._replace(query=urlencode(left)).geturl(), taken
+            taken[name] = unquote(value)
+    return parts._replace(query="&".join(left)).geturl(), taken
 
 
 def namespace_of(taken: dict[str, str]) -> str:

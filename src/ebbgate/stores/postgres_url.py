@@ -103,4 +103,5 @@ def _listening(info: dict[str, Any], listen: str | None) -> dict[str, Any]:
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdecimal() or not host:
         raise InvalidRequest(f"listen={listen} names no server; write listen=host:port")
-    return {**info, "host": host.strip("[]"), "port": port}
+    there = {name: value for name, value in info.items() if name != "hostaddr"}  # it would outdo the host
+    return {**there, "host": host.strip("[]"), "port": port}

@@ -10,7 +10,7 @@ Known limit: while the process whose thread is at work is stopped, the log grows
 
 import threading
 import time
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
@@ -69,8 +69,11 @@ class Checkpointer:
             self._wanted.set()
             if self._thread is None and not self._closing.is_set():
                 thread = threading.Thread(target=self._work, name="ebbgate-checkpoint", daemon=True)
-                with suppress(RuntimeError):  # the interpreter is going down, or there are too many threads
+                try:
                     thread.start()
+                except RuntimeError:  # the interpreter is going down, or there are too many threads: later
+                    self._wanted.clear()
+                else:
                     self._thread = thread
 
     def close(self) -> None:
