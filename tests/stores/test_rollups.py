@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ebbgate.errors import StoreUnavailable
 from ebbgate.stores import open_history
 from ebbgate.stores.rollups import BYTES_MAX, MemoryHistory, Part
 from ebbgate.stores.rollups_sqlite import SqliteHistory
@@ -59,6 +60,12 @@ def test_the_file_is_for_its_owner_alone_and_kept_over_openings(tmp_path: Path) 
         await store.close()
 
     asyncio.run(read())
+
+
+def test_a_file_that_cannot_be_made_is_said_plainly(tmp_path: Path) -> None:
+    (tmp_path / "store.db-history").mkdir()
+    with pytest.raises(StoreUnavailable, match="cannot be made"):
+        SqliteHistory(tmp_path / "store.db")
 
 
 @pytest.mark.parametrize("text", ["no database, " * 100, ""])

@@ -1,7 +1,7 @@
 """The other processes that share a file: how they are told something, and how their death is noticed."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from os import urandom
 from pathlib import Path
 
@@ -27,15 +27,14 @@ class Neighbours:
         self._path = path
         self._boxes = 0
         self.presence = -1 if path is None else int.from_bytes(urandom(8), "big") % OFFSET_MAX
-        try:
+        self._presence: Presence | None = None
+        with _in_words():
             self._folder = self._make_folder()
-            self._presence = (
-                Presence(path.with_name(path.name + "-presence"), self.presence) if path else None
-            )
-        except OSError as error:
-            raise _no_file(error) from error
-        self._pusher = Pusher()
+            self._pusher = Pusher()
         try:
+            if path is not None:
+                with _in_words():
+                    self._presence = Presence(path.with_name(path.name + "-presence"), self.presence)
             self.mailbox = self.new_mailbox()  # for what happens to held leases; the renewer listens
         except StoreUnavailable:
             self.close()
@@ -49,14 +48,12 @@ class Neighbours:
         """
         self._boxes += 1
         name = f"{self._session[-_TAIL:]}-{self._boxes}"
-        try:
+        with _in_words():
             try:
                 return Mailbox(self._folder, name)
             except FileNotFoundError:  # whoever closed last has just removed it
                 self._folder = self._make_folder()
                 return Mailbox(self._folder, name)
-        except OSError as error:
-            raise _no_file(error) from error
 
     def _make_folder(self) -> Path:
         if self._path is not None:
@@ -95,8 +92,12 @@ class Neighbours:
             self._presence.end()
 
 
-def _no_file(error: OSError) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"no file or socket can be made beside the store ({error}); "
-        "its folder must be writable for this user, with room for sockets and small files"
-    )
+@contextmanager
+def _in_words() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(
+            f"no file or socket can be made beside the store ({error}); "
+            "its folder must be writable for this user, with room for sockets and small files"
+        ) from error

@@ -29,7 +29,7 @@ from ebbgate.stores.rollups import (
     oldest_blocks,
     oldest_span_us,
 )
-from ebbgate.stores.sqlite_errors import unavailable
+from ebbgate.stores.sqlite_errors import no_access, unavailable
 from ebbgate.stores.sqlite_schema import FILE_MODE, beside
 
 T = TypeVar("T")
@@ -197,7 +197,10 @@ class _Foreign(Exception):  # noqa: N818 - not an error: it is put aside
 
 
 def _opened(path: Path) -> apsw.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+    except OSError as error:
+        raise no_access(error, path) from error
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         connection.set_busy_timeout(BUSY_MS)
