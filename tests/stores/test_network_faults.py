@@ -160,6 +160,21 @@ async def test_who_is_cancelled_leaves_a_store_that_works(site: Site) -> None:
 
 
 @pytest.mark.asyncio
+async def test_who_is_cancelled_before_its_turn_breaks_nobody_elses_call(site: Site) -> None:
+    async with site.opened() as store:
+        made = await store.commit(EMPTY, "one", head(1), [row("a", 1)])
+        site.proxy.stall()
+        committing = asyncio.create_task(store.commit(made, "two", head(2), [row("a", 2)]))
+        reading = asyncio.create_task(store.recent(1))
+        await asyncio.sleep(0.05)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        site.proxy.flow()
+        assert await committing == Version(2, "two")
+
+
+@pytest.mark.asyncio
 async def test_a_store_out_of_reach_says_so_and_is_used_again_when_it_is_back(site: Site) -> None:
     async with site.opened() as store:
         made = await store.commit(EMPTY, "one", head(1), [row("a", 1)])

@@ -2,7 +2,7 @@
 
 What a store of one kind has to tell about its connections is a `Wire`; what to do with them is here, once.
 
-Known limit: a caller that is cancelled loses the connection with its call, for nobody would read the answer.
+Known limit: a caller that is cancelled in its call loses the connection with it, for nobody would read the answer.
 """
 
 import asyncio
@@ -54,6 +54,7 @@ class Link(Generic[C]):
         self._connection: C | None = None
         self._late = False
         self._closed = False
+        self._at_work: asyncio.Task[object] | None = None  # whose turn it is
         self._running: set[asyncio.Task[object]] = set()
 
     async def run(self, work: Callable[[C], Awaitable[T]], *, again: bool = False) -> T:
@@ -72,7 +73,10 @@ class Link(Generic[C]):
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            self.cut()
+            if self._at_work is task:
+                self.cut()
+            else:
+                task.cancel()  # it waits for its turn; the connection is somebody else's now
             raise
 
     def _ended(self, task: "asyncio.Task[object]") -> None:
@@ -83,6 +87,7 @@ class Link(Generic[C]):
     async def _run(self, work: Callable[[C], Awaitable[T]], again: bool) -> T:
         wire = self._wire
         async with self._turn:
+            self._at_work = asyncio.current_task()
             while True:
                 is_new = self._connection is None
                 connection = await self._connect() if self._connection is None else self._connection
