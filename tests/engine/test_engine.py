@@ -2,15 +2,10 @@
 
 import itertools
 import os
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 
-import ebbgate.core
 from ebbgate.core.book import Book
 from ebbgate.core.commands import Acquire, Command, Held, Hello, PutLimit, Release
 from ebbgate.core.model import SECOND, Head, Stored
@@ -20,8 +15,8 @@ from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.base import PATIENCE_US, Row, Version
 from ebbgate.stores.memory import MemoryStore
 from ebbgate.testing import invariants
+from tests.interrupting import interrupted
 
-CORE = str(Path(ebbgate.core.__file__).parent)
 EVERY = 7  # lines between two places of an interruption; with 1 nothing else comes out
 
 
@@ -70,36 +65,10 @@ def held_and_waiting() -> tuple[MemoryStore, Engine]:
     return store, engine
 
 
-def interrupted(line: int, work: Callable[[], object]) -> bool:
-    """Do `work` with a signal handler's exception in the middle of `core`; return whether it got so far."""
-    left = line
-
-    def trace(frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401 - one like itself, or None
-        nonlocal left
-        if not frame.f_code.co_filename.startswith(CORE):
-            return None
-        if event == "line":
-            left -= 1
-            if left < 0:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
 def test_nobody_is_told_what_an_interrupted_decision_did_not_do() -> None:
     for line in itertools.count(0, EVERY):
         store, engine = held_and_waiting()
-        happened = interrupted(line, lambda: do(engine, store, Release("holder", "a", 1)))  # noqa: B023 - at once
+        happened = interrupted(line, lambda: do(engine, store, Release("holder", "a", 1)), "core")  # noqa: B023 - at once
         if not happened:
             break
         told = do(engine, store).told
@@ -115,9 +84,20 @@ def test_an_interrupted_look_at_what_others_committed_leaves_the_book_well() -> 
         other = engine_of()
         drive(other.refresh(), store)
         do(engine, store, Release("holder", "a", 1), Acquire("next", "a", 1, (("db", 1),), 60 * SECOND))
-        if not interrupted(line, lambda: drive(other.refresh(), store)):  # noqa: B023 - at once
+        if not interrupted(line, lambda: drive(other.refresh(), store), "core"):  # noqa: B023 - at once
             break
         assert [tell.id for tell in do(other, store, Release("waiter", "b", 1)).told] == ["next"]
+        invariants.check(other.book, other.book.now_us)
+
+
+def test_an_interrupted_look_at_what_is_due_forgets_nobody_who_waits() -> None:
+    for line in itertools.count(0, EVERY):
+        store, _ = held_and_waiting()
+        other = engine_of()
+        drive(other.refresh(), store)
+        if not interrupted(line, lambda: other.book.next_due(other.book.now_us), "core"):  # noqa: B023 - at once
+            break
+        assert [tell.id for tell in do(other, store, Release("holder", "a", 1)).told] == ["waiter"]
         invariants.check(other.book, other.book.now_us)
 
 

@@ -3,6 +3,7 @@
 Known limit: where Python raises between two steps of taking or leaving a lock, nothing can help that process.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,11 @@ import pytest
 
 from ebbgate import Client
 from ebbgate.client.embedded.opening import embedded
+from ebbgate.core.commands import Acquire, Held, Release
+from ebbgate.core.model import SECOND
+from ebbgate.wire.ids import new_id
 from tests.interface.helpers import wait_until
+from tests.interrupting import interrupted
 
 
 @pytest.fixture
@@ -101,3 +106,29 @@ def test_whoever_was_taken_along_by_an_interrupted_thread_asks_again(client: Cli
         threading.excepthook = hook
     assert len(got_in) >= 2, "at most one was kept out: the interrupted one, unless it was leaving already"
     wait_until(lambda: client.read_limit("db").held_slots == 0)
+
+
+def test_a_thread_that_waits_gets_in_wherever_the_release_of_another_is_interrupted(client: Client) -> None:
+    gate = embedded(client)
+
+    def enter() -> None:
+        with client.concurrency("db", timeout_seconds=10) as lease:
+            tokens.append(lease.fencing_token)
+
+    for line in itertools.count(0, 47):
+        held, tokens = Acquire(new_id(), gate.session, 1, (("db", 1),), 60 * SECOND), list[int]()
+        release = Release(held.id, held.session, held.epoch)
+        assert isinstance(gate.call([held])[0], Held)
+        waits = threading.Thread(target=enter)
+        waits.start()
+        wait_until(lambda: client.read_limit("db").waiting == 1)
+        happened = interrupted(
+            line,
+            lambda: gate.call([release]),  # noqa: B023 - at once
+            "core", "engine", "client/embedded/plan.py",
+        )  # fmt: skip
+        gate.call([release])
+        waits.join(5)
+        assert tokens, f"interrupted at line {line}"
+        if not happened:
+            break

@@ -150,6 +150,13 @@ class Book(Ledger):
         who could be let in right now makes that instant `now_us`: another process's commit has been taken in,
         and its decider did not see to it.
         """
+        try:
+            return self._next_due(now_us, expire=expire)
+        except BaseException:  # a signal handler raised in between, as at Ctrl-C: nobody knows who was parked
+            self._reindex()
+            raise
+
+    def _next_due(self, now_us: int, *, expire: bool) -> Due:
         queue = self.queue
         self.seen_us = seen_us = max(now_us, self.seen_us)  # what comes due is told once
         queue.advance(seen_us)
@@ -169,6 +176,15 @@ class Book(Ledger):
             if heap and expire and (due.at_us < 0 or heap[0][0] < due.at_us):
                 due = Due(heap[0][0])
         return due
+
+    def _reindex(self) -> None:
+        """Make all indexes anew out of the records, of which none is in the middle of a change."""
+        records = [Stored("limit", limit.id, limit) for limit in self.limits.values()]
+        records += [Stored("meter", live.meter.id, live.meter) for live in self.lives.values() if live.meter]
+        records += [Stored("session", session.id, session) for session in self.sessions.values()]
+        records += [Stored("request", request.id, request) for request in self.requests.values()]
+        records += [Stored("lease", lease.id, lease) for lease in self.leases.values()]
+        self.load(self.head, records)
 
     def _expires(self, at_us: int, lease_id: str) -> bool:
         lease = self.leases.get(lease_id)

@@ -180,6 +180,7 @@ class EmbeddedGate:
             self.engine.forget()
             fail(jobs, InternalError(f"this is a defect of ebbgate, please report it: {error!r}"))
         except BaseException:  # a signal handler raised, as at Ctrl-C
+            self.engine.forget()  # who could not be told any more hears of it when everything is loaded anew
             fail(jobs, StoreUnavailable("another thread was interrupted; asked again, it may pass"))
             raise
         finally:
