@@ -271,38 +271,42 @@ def test_waiting_for_what_one_holds_oneself_is_warned_of(client: Client) -> None
         pytest.fail("it can never get in")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"names": "a/b"},
-        {"names": "x" * 201},
-        {"names": 7},
-        {"names": ["ok", 3]},
-        {"names": "db", "occupy": 0},
-        {"names": "db", "occupy": -1},
-        {"names": "db", "occupy": 1.5},
-        {"names": "db", "occupy": True},
-        {"names": {"db": 0}},
-        {"names": "db", "timeout_seconds": -1},
-        {"names": "db", "timeout_seconds": float("nan")},
-        {"names": "db", "timeout_seconds": "5"},
-        {"names": "db", "lease_duration": 0.1},
-        {"names": "db", "lease_duration": 86_401},
-        {"names": "db", "lease_duration": float("inf")},
-        {"names": "db", "max_retries": -1},
-        {"names": "db", "priority": 1.5},
-        {"names": "db", "labels": {"a": 1}},
-        {"names": "db", "on_unavailable": "maybe"},
-    ],
-)
+NONSENSE: list[dict[str, object]] = [
+    {"names": "a/b"},
+    {"names": "x" * 201},
+    {"names": 7},
+    {"names": ["ok", 3]},
+    {"names": "db", "occupy": 0},
+    {"names": "db", "occupy": -1},
+    {"names": "db", "occupy": 1.5},
+    {"names": "db", "occupy": True},
+    {"names": {"db": 0}},
+    {"names": "db", "timeout_seconds": -1},
+    {"names": "db", "timeout_seconds": float("nan")},
+    {"names": "db", "timeout_seconds": "5"},
+    {"names": "db", "lease_duration": 0.1},
+    {"names": "db", "lease_duration": 86_401},
+    {"names": "db", "lease_duration": float("inf")},
+    {"names": "db", "max_retries": -1},
+    {"names": "db", "priority": 1.5},
+    {"names": "db", "labels": {"a": 1}},
+    {"names": "db", "on_unavailable": "maybe"},
+]
+
+
 def test_nonsense_is_refused_with_a_named_error_and_nothing_is_taken(
-    client: Client, arguments: dict[str, object]
+    client: Client, subtests: pytest.Subtests
 ) -> None:
     """Wrong names, types and ranges."""
     client.create_limit("db", 5)
-    with pytest.raises((errors.InvalidRequest, errors.InvalidLimit)), concurrency(**arguments):  # type: ignore[arg-type]  # wrong on purpose
-        pytest.fail("nonsense")
-    assert client.read_limit("db").held_slots == 0
+    for arguments in NONSENSE:
+        with subtests.test(str(arguments)):
+            with (
+                pytest.raises((errors.InvalidRequest, errors.InvalidLimit)),
+                concurrency(**arguments),  # type: ignore[arg-type]  # wrong on purpose
+            ):
+                pytest.fail("nonsense")
+            assert client.read_limit("db").held_slots == 0
 
 
 def test_labels_and_the_holder_are_shown_with_the_lease(client: Client) -> None:
