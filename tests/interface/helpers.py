@@ -9,7 +9,7 @@ from ebbgate import Client
 from ebbgate.sync import concurrency
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Return when `condition()` holds; fail if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():

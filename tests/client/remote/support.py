@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 COMMAND = str(Path(sys.executable).with_name("ebbgate"))
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def wait_until(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:

@@ -144,8 +144,9 @@ def test_a_blocked_loop_keeps_its_place_and_its_lease(client: Client) -> None:
     client.create_limit("db", 1)
 
     async def main() -> None:
-        async with AsyncClient(client.url).concurrency("db", lease_duration=0.6) as lease:
-            threading.Event().wait(2.0)
+        async with AsyncClient(client.url).concurrency("db", lease_duration=4.5) as lease:
+            first = lease.expires_at
+            wait_until(lambda: lease.expires_at > first)  # the loop is blocked meanwhile
             assert not lease.lost
 
     asyncio.run(main())
@@ -193,7 +194,7 @@ def test_closing_from_within_the_loop_ends_its_tasks(client: Client) -> None:
                 await asyncio.sleep(0.01)
             begun = time.monotonic()
             await other.close()
-            assert time.monotonic() - begun < 2.5
+            assert time.monotonic() - begun < 10
             with pytest.raises(errors.WaiterRemoved):
                 await task
 
