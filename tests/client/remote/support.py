@@ -63,7 +63,11 @@ class Served:
                 ],
                 stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env={**kept, "HOME": str(self.folder)},
             )  # fmt: skip
-        wait_until(lambda: b'"message":"ready"' in log.read_bytes() or self.process.poll() is not None)
+        try:
+            wait_until(lambda: b'"message":"ready"' in log.read_bytes() or self.process.poll() is not None)
+        except AssertionError:
+            self.kill()  # nobody else knows of it yet
+            raise
         assert self.process.poll() is None, log.read_text()
 
     @property
