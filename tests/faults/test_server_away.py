@@ -73,7 +73,7 @@ def test_who_is_cut_off_again_and_again_comes_back_and_loses_nothing(folder: Pat
             with waiter.concurrency("db", timeout_seconds=60):
                 got_in.set()
 
-        with holder.concurrency("db", lease_duration=2) as lease:
+        with holder.concurrency("db", lease_duration=5) as lease:
             waiting = threading.Thread(target=wait)
             waiting.start()
             wait_until(lambda: direct.list_waiters("db"))

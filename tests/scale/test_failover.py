@@ -92,13 +92,13 @@ def test_a_rolling_restart_loses_nothing(launch: Launch) -> None:
 
         def work(who: Client) -> None:
             while not over.is_set():
-                with who.concurrency("db", strict=True, lease_duration=2) as lease:
+                with who.concurrency("db", strict=True, lease_duration=6) as lease:
                     assert not lease.lost
                     done.append(lease.fencing_token)
 
         with ThreadPoolExecutor(6) as pool:
             working = [pool.submit(work, who) for who in (client, other) * 3]
-            with client.concurrency("db", lease_duration=2) as kept:
+            with client.concurrency("db", lease_duration=6) as kept:
                 for server in servers:
                     server.end()
                     seen = len(done)

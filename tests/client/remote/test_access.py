@@ -77,7 +77,7 @@ def test_tls_is_spoken_by_threads_tasks_and_the_renewer(
     client.create_limit("db", 2)
 
     async def hold() -> None:
-        async with AsyncClient(url).concurrency("db", lease_duration=0.6) as lease:
+        async with AsyncClient(url).concurrency("db", lease_duration=4.5) as lease:
             first = lease.expires_at
             while lease.expires_at == first:
                 await asyncio.sleep(0.01)

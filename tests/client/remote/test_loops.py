@@ -96,7 +96,7 @@ def test_a_lease_of_a_loop_that_was_stopped_lasts_until_its_block_is_left(client
     """A loop that runs piece by piece, as some frameworks do."""
     client.create_limit("db", 1)
     loop = asyncio.new_event_loop()
-    block = AsyncClient(client.url).concurrency("db", lease_duration=0.6)
+    block = AsyncClient(client.url).concurrency("db", lease_duration=4.5)
     lease = loop.run_until_complete(block.__aenter__())
     first = lease.expires_at
     wait_until(lambda: lease.expires_at > first)
@@ -109,7 +109,7 @@ def test_a_lease_of_a_loop_that_was_stopped_lasts_until_its_block_is_left(client
 def test_a_lease_of_a_loop_that_has_ended_is_kept_until_it_is_dropped(client: Client) -> None:
     """Its block may still be left, on another loop."""
     client.create_limit("db", 1)
-    block = AsyncClient(client.url).concurrency("db", lease_duration=0.6)
+    block = AsyncClient(client.url).concurrency("db", lease_duration=4.5)
     lease = asyncio.run(block.__aenter__())
     first = lease.expires_at
     wait_until(lambda: lease.expires_at > first)
