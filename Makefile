@@ -34,6 +34,8 @@ FAULT_SECONDS ?= 60
 unexport VIRTUAL_ENV UV_PYTHON UV_PROJECT UV_SYSTEM_PYTHON
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
+# The tests start hundreds of processes: what Python compiles is kept, whatever the machine says.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup test test-fast test-faults lint types imports examples format coverage bench demo simulate simulate-long lock clean FORCE
 

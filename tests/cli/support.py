@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 COMMAND = str(Path(sys.executable).with_name("ebbgate"))
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 T = TypeVar("T")
 

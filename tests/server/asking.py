@@ -13,7 +13,7 @@ from ebbgate.server.front import KEY, WAITS, Receive, Scope, Send
 from ebbgate.server.keys import Keys
 from ebbgate.server.options import Options
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 KEY_TEXT = "0123456789abcdef-first"
 OTHER_KEY = "0123456789abcdef-other"
 KEYS = Keys([f"ci={KEY_TEXT}", f"web={OTHER_KEY}"])

@@ -53,7 +53,7 @@ from ebbgate.wire.stream import (
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 60.0
 LEASE_US = 60 * SECOND
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import psycopg
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 NOBODY = pwd.getpwnam("nobody")
 
 

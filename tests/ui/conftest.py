@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-PATIENCE_MS = 15_000
+PATIENCE_MS = 30_000
 """How long a page may take for what it is asked: machines that run tests are busy."""
 
 expect.set_options(timeout=PATIENCE_MS)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 COMMAND = str(Path(sys.executable).with_name("ebbgate"))
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def wait_until(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
@@ -63,7 +63,11 @@ class Served:
                 ],
                 stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env={**kept, "HOME": str(self.folder)},
             )  # fmt: skip
-        wait_until(lambda: b'"message":"ready"' in log.read_bytes() or self.process.poll() is not None)
+        try:
+            wait_until(lambda: b'"message":"ready"' in log.read_bytes() or self.process.poll() is not None)
+        except AssertionError:
+            self.kill()  # nobody else knows of it yet
+            raise
         assert self.process.poll() is None, log.read_text()
 
     @property

@@ -50,7 +50,7 @@ def test_a_wrong_key_is_refused_at_once_to_threads_and_tasks(
             pytest.fail("it is not let in")
         with pytest.raises(errors.NotAuthorized):
             asyncio.run(ask(key))
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20, "nobody tries until the time to connect is over: 30 s"
 
 
 def test_each_key_holds_leases_of_its_own(serve: Serve, keys: Path, closing: list[Client]) -> None:
@@ -77,7 +77,7 @@ def test_tls_is_spoken_by_threads_tasks_and_the_renewer(
     client.create_limit("db", 2)
 
     async def hold() -> None:
-        async with AsyncClient(url).concurrency("db", lease_duration=0.6) as lease:
+        async with AsyncClient(url).concurrency("db", lease_duration=4.5) as lease:
             first = lease.expires_at
             while lease.expires_at == first:
                 await asyncio.sleep(0.01)
@@ -102,7 +102,7 @@ def test_a_server_whose_certificate_is_not_trusted_is_not_talked_to(
     begun = time.monotonic()
     with pytest.raises(errors.ServerUnavailable, match="EBBGATE_CA_FILE"):
         client.list_limits()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20, "nobody tries until the time to connect is over: 30 s"
     monkeypatch.setenv("EBBGATE_CONNECT_TIMEOUT", "1")
     plain = Client(f"ebbgate://localhost:{server.port}")
     closing.append(plain)

@@ -96,7 +96,7 @@ def test_a_lease_of_a_loop_that_was_stopped_lasts_until_its_block_is_left(client
     """A loop that runs piece by piece, as some frameworks do."""
     client.create_limit("db", 1)
     loop = asyncio.new_event_loop()
-    block = AsyncClient(client.url).concurrency("db", lease_duration=0.6)
+    block = AsyncClient(client.url).concurrency("db", lease_duration=4.5)
     lease = loop.run_until_complete(block.__aenter__())
     first = lease.expires_at
     wait_until(lambda: lease.expires_at > first)
@@ -109,7 +109,7 @@ def test_a_lease_of_a_loop_that_was_stopped_lasts_until_its_block_is_left(client
 def test_a_lease_of_a_loop_that_has_ended_is_kept_until_it_is_dropped(client: Client) -> None:
     """Its block may still be left, on another loop."""
     client.create_limit("db", 1)
-    block = AsyncClient(client.url).concurrency("db", lease_duration=0.6)
+    block = AsyncClient(client.url).concurrency("db", lease_duration=4.5)
     lease = asyncio.run(block.__aenter__())
     first = lease.expires_at
     wait_until(lambda: lease.expires_at > first)
@@ -144,8 +144,9 @@ def test_a_blocked_loop_keeps_its_place_and_its_lease(client: Client) -> None:
     client.create_limit("db", 1)
 
     async def main() -> None:
-        async with AsyncClient(client.url).concurrency("db", lease_duration=0.6) as lease:
-            threading.Event().wait(2.0)
+        async with AsyncClient(client.url).concurrency("db", lease_duration=4.5) as lease:
+            first = lease.expires_at
+            wait_until(lambda: lease.expires_at > first)  # the loop is blocked meanwhile
             assert not lease.lost
 
     asyncio.run(main())
@@ -193,7 +194,7 @@ def test_closing_from_within_the_loop_ends_its_tasks(client: Client) -> None:
                 await asyncio.sleep(0.01)
             begun = time.monotonic()
             await other.close()
-            assert time.monotonic() - begun < 2.5
+            assert time.monotonic() - begun < 10
             with pytest.raises(errors.WaiterRemoved):
                 await task
 

@@ -80,7 +80,7 @@ def test_when_the_owner_dies_holders_and_waiters_go_on_with_the_file(server: Ser
             order.append("task")
 
     threads = [threading.Thread(target=wait), threading.Thread(target=asyncio.run, args=(wait_in_task(),))]
-    with client.concurrency("db", lease_duration=1.0) as lease:
+    with client.concurrency("db", lease_duration=4.5) as lease:
         for count, thread in enumerate(threads, 1):
             thread.start()
             wait_until(lambda count=count: client.read_limit("db").waiting == count)  # type: ignore[misc]
@@ -88,7 +88,7 @@ def test_when_the_owner_dies_holders_and_waiters_go_on_with_the_file(server: Ser
         server.kill() if how == "killed" else server.end()
         begun = time.monotonic()
         assert client.read_limit("db").held_slots == 1
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20, "nobody tries until the time to connect is over: 30 s"
         assert owned(client).embedded is not None
         wait_until(lambda: [waiter.id for waiter in client.list_waiters("db")] == places)
         first = client.read_lease(lease.id).expires
@@ -175,4 +175,4 @@ def test_processes_on_the_file_never_hold_more_than_its_slots_while_owners_come_
         server.start()
     server.kill()
     for process in processes:
-        assert process.communicate(timeout=4 * PATIENCE_SECONDS)[0] == "done\n"
+        assert process.communicate(timeout=PATIENCE_SECONDS)[0] == "done\n"

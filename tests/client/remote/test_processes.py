@@ -27,7 +27,7 @@ def first_line(process: "subprocess.Popen[str]") -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_program_that_ends_gives_back_what_it_holds_within_two_seconds(serve: Serve) -> None:
+def test_a_program_that_ends_gives_back_what_it_holds_before_it_would_be_taken(serve: Serve) -> None:
     server = serve()
     client = Client(server.url)
     client.create_limit("db", 3)
@@ -50,8 +50,8 @@ def test_a_program_that_ends_gives_back_what_it_holds_within_two_seconds(serve: 
     begun = time.monotonic()
     process.communicate("go\n", PATIENCE_SECONDS)
     assert process.returncode == 0
-    assert time.monotonic() - begun < 4
-    wait_until(lambda: client.read_limit("db").held_slots == 0, 2)
+    wait_until(lambda: client.read_limit("db").held_slots == 0)
+    assert time.monotonic() - begun < 8, "the away grace is 10 s"
     client.close()
 
 
@@ -70,7 +70,7 @@ def test_a_program_ends_in_time_though_the_server_stands_still(serve: Serve) -> 
     server.stop()
     begun = time.monotonic()
     process.communicate("go\n", PATIENCE_SECONDS)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     server.go_on()
 
 
@@ -88,8 +88,8 @@ def test_what_a_killed_process_held_passes_on_after_the_away_grace(serve: Serve)
     process = run(program, server)
     assert first_line(process) == "held"
     process.send_signal(signal.SIGKILL)
-    with client.concurrency("db", timeout_seconds=10) as lease:
-        assert lease.waited_seconds < 5
+    with client.concurrency("db", timeout_seconds=60) as lease:
+        assert lease.waited_seconds < 30, "its countdown is ten times as long"
     process.communicate()
     client.close()
 
@@ -111,7 +111,7 @@ def test_a_forked_child_owns_nothing_and_takes_nothing_from_its_parent(serve: Se
             async with in_task("db"):
                 return Client().read_limit("db").held_slots
 
-        with concurrency("db", lease_duration=0.6) as lease:
+        with concurrency("db", lease_duration=4.5) as lease:
             assert asyncio.run(hold_in_task()) == 2
             child = os.fork()
             if child == 0:
@@ -197,7 +197,7 @@ def test_closing_a_client_sends_its_good_bye_so_that_nobody_waits_for_the_grace(
     block.__enter__()
     client.close()
     other = Client(server.url, api_key="another gate")
-    with other.concurrency("db", timeout_seconds=2):
+    with other.concurrency("db", timeout_seconds=20):
         pass
     other.close()
     pass_time(0)

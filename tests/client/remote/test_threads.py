@@ -75,7 +75,7 @@ def test_timeouts_are_kept_by_those_who_do_not_read(client: Client) -> None:
 
         seconds = [0.5, 0.1, 0.2, 0.3, 0.4]
         for wanted, taken in zip(seconds, pool.map(wait, seconds), strict=True):
-            assert wanted <= taken < wanted + 1
+            assert wanted <= taken < wanted + 8
 
 
 class Interrupting:
@@ -228,7 +228,7 @@ def test_closing_releases_what_is_held_and_ends_who_waits(client: Client, server
     wait_until(lambda: client.read_limit("db").waiting == 1)
     begun = time.monotonic()
     client.close()
-    assert time.monotonic() - begun < 2.5
+    assert time.monotonic() - begun < 10
     waiting.join(5)
     assert ended
     assert client.read_limit("db").held_slots == client.read_limit("db").waiting == 0

@@ -14,7 +14,7 @@ from ebbgate.server.decider import Decider
 from ebbgate.server.options import Options
 from ebbgate.server.serving import Server, running
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 T = TypeVar("T")
 
