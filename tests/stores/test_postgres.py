@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -73,6 +74,26 @@ def test_a_store_for_servers_is_no_store_of_one_machine() -> None:
 
 
 # --- rights and servers
+
+
+@pytest.mark.asyncio
+async def test_a_note_of_somebody_elses_does_not_end_the_listening(postgres_url: Callable[[], str]) -> None:
+    url = postgres_url()
+    async with opened(url) as store, opened(url) as other:
+        version = (await store.load()).version
+        await other.load()
+        news = store.watch()
+        heard = asyncio.ensure_future(anext(news))
+        async with asyncio.timeout(20):
+            with psycopg.connect(**place_of(url).conninfo, autocommit=True) as stranger:
+                while not heard.done():  # it listens from some moment on
+                    stranger.execute("SELECT pg_notify(%s, 'nonsense')", (place_of(url).channel,))
+                    await asyncio.sleep(0.02)
+            await heard
+        heard = asyncio.ensure_future(anext(news))
+        await other.commit(version, tag(), head(1), [row("a", 1)])
+        async with asyncio.timeout(20):
+            await heard
 
 
 @pytest.mark.asyncio

@@ -131,7 +131,8 @@ class PostgresStore(LinkedStore[Connection]):
     async def _hear(self, connection: Connection) -> bool:
         """Wait for news, and return whether there are any that this process does not know."""
         if not self._is_deaf and (notes := await heard(connection, LOOK_SECONDS)):
-            return any(int(note) > self._newest.number for note in notes)
+            # What is no number was said by somebody else, and is no reason to stop listening.
+            return any(not note.isdecimal() or int(note) > self._newest.number for note in notes)
         asked_us = self._clock.elapsed_us()
         row = await self._row(connection, self._sql_newest, (self._namespace,))
         if row is None:
