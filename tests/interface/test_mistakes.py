@@ -66,6 +66,22 @@ def test_a_library_that_is_not_there_is_answered_with_its_extra() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.parametrize("face", ["sync", "async"])
+def test_a_warning_that_is_an_error_leaves_nothing_taken(client: Client, face: str) -> None:
+    client.create_limit("database", 1)
+
+    async def enter() -> None:
+        async with ebbgate.asyncio.concurrency(["database", "databse"]):
+            pytest.fail("it was let in")
+
+    with warnings.catch_warnings(), pytest.raises(UnknownLimitWarning):
+        warnings.simplefilter("error", UnknownLimitWarning)
+        if face == "async":
+            asyncio.run(enter())
+        ebbgate.sync.concurrency(["database", "databse"]).__enter__()
+    assert client.read_limit("database").held_slots == 0
+
+
 def test_a_rate_limit_without_a_rate(client: Client) -> None:
     client.create_limit("api", 5)
     with pytest.raises(NoSlotDecay, match="set it: ebbgate limit update 'api' --rate 10/s"):

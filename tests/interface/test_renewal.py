@@ -3,13 +3,15 @@
 import asyncio
 import threading
 import time
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from ebbgate import Client, errors
 from ebbgate.asyncio import concurrency as async_concurrency
-from ebbgate.sync import concurrency
+from ebbgate.sync import Lease, concurrency
 from tests.interface.helpers import wait_until
 
 BRIEF = 4.5
@@ -119,3 +121,75 @@ def test_leaving_a_block_takes_no_renewal_with_it(client: Client) -> None:
     wait_until(lambda: time.monotonic() - begun > 0.6)  # it would be renewed after a third of this
     assert lease.expires_at == expires_at
     assert client.read_limit("db").held_slots == 0
+
+
+def test_a_hook_for_warnings_that_fails_stops_no_renewal(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.create_limit("db", 2)
+    failed = threading.Event()
+
+    def show(*_: object) -> None:
+        failed.set()
+        raise OSError("there is no stderr")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", errors.LeaseLostWarning)
+        monkeypatch.setattr(warnings, "_showwarnmsg_impl", show)
+        with concurrency("db", lease_duration=3) as kept, concurrency("db") as lease:
+            first = kept.expires_at
+            client.revoke_lease(lease.id)
+            assert failed.wait(10)
+            wait_until(lambda: kept.expires_at > first)
+    assert "the renewer failed; it goes on" in caplog.text
+
+
+def test_without_a_thread_to_renew_it_no_lease_is_given_until_there_is_one(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.create_limit("db", 1)
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "ebbgate-renewer":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError):
+        concurrency("db").__enter__()
+    assert client.read_limit("db").held_slots == 0
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with concurrency("db", lease_duration=BRIEF) as lease:
+        first = lease.expires_at
+        wait_until(lambda: lease.expires_at > first)
+
+
+def test_a_lease_that_begins_while_the_next_renewal_is_planned_is_renewed_in_time(client: Client) -> None:
+    client.create_limit("db", 2)
+    first, second = concurrency("db", lease_duration=BRIEF), concurrency("db", lease_duration=BRIEF)
+    begun: list[Lease] = []
+    upkeep: Any = client.gate.renewer._upkeep
+    plan = upkeep.next_us
+
+    def aside(act: Callable[[], object]) -> None:
+        thread = threading.Thread(target=act)
+        thread.start()
+        thread.join(10)
+
+    def plan_while_they_change(now_us: int) -> int:
+        upkeep.next_us = plan
+        aside(lambda: first.__exit__(None, None, None))
+        planned_us: int = plan(now_us)
+        aside(lambda: begun.append(second.__enter__()))
+        return planned_us
+
+    first.__enter__()
+    wait_until(lambda: client.gate.renewer._planned_us > 0)
+    upkeep.next_us = plan_while_they_change
+    wait_until(lambda: bool(begun))
+    (lease,) = begun
+    before = lease.expires_at
+    wait_until(lambda: lease.lost or lease.expires_at > before)
+    assert not lease.lost
+    second.__exit__(None, None, None)

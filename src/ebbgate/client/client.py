@@ -99,12 +99,19 @@ class Block:
             on_loss = seen.losing(on_loss)
         self._gate, self._place = gate, place
         self._lease = lease = blocks.lease_of(gate, place, terms, held, started_us, on_loss)
-        gate.renewer.hold(lease)
-        if not held.protected:
-            blocks.note_inactive(terms, held)
+        try:
+            gate.renewer.hold(lease)
+            if not held.protected:
+                blocks.note_inactive(terms, held)
+            if held.unknown:
+                blocks.warn_of_unknown(terms, held)
+        except BaseException as error:  # such as a warning that is an error here: nobody will leave the block
+            gate.renewer.drop(lease)
+            place.give_back(Release(lease.id, place.session, place.epoch))
+            if seen is not None:
+                seen.kept_out(error)
+            raise
         blocks.push_own(gate.name, terms.slots)
-        if held.unknown:
-            blocks.warn_of_unknown(terms, held)
         if seen is not None:
             seen.let_in(lease)
         return lease

@@ -100,12 +100,14 @@ class Lease:
 
     def renewed(self, outcome: Held, sent_us: int) -> None:
         """Take in a renewal that was sent at `sent_us` of the local clock."""
+        again = outcome.token != self.fencing_token
+        if again:  # before the countdown: `lost` must not be false in between
+            self.fencing_token = outcome.token
+            self._why = f"it had expired and was taken again, under the fencing token {outcome.token}"
         self._expires_us = outcome.expires_us
         self._set_deadline(sent_us)
-        if outcome.token != self.fencing_token:
-            self.fencing_token = outcome.token
-            self._why = ""  # so that it is told again, with the new token
-            self.lose(f"it had expired and was taken again, under the fencing token {outcome.token}")
+        if again:  # told again, with the new token
+            self._on_loss(self)
 
     def end(self, why: str, *, finally_: bool = False) -> None:
         """Note that the store has ended the lease; `finally_`: a renewal was too late to take it again."""

@@ -1,5 +1,6 @@
 """Keeping the leases of a process alive: what is due when, and the thread that sees to it."""
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -7,7 +8,7 @@ from random import Random
 from typing import Final, Protocol
 
 from ebbgate.client.lease import Lease, warn_of_loss
-from ebbgate.core.commands import Command, Ended, Held, Outcome, Refused, Release, Renew, Waiting
+from ebbgate.core.commands import FOR_EVER_US, Command, Ended, Held, Outcome, Refused, Release, Renew, Waiting
 from ebbgate.core.model import SECOND
 from ebbgate.errors import EbbgateError
 
@@ -84,7 +85,8 @@ class Upkeep:
 
     def due_releases(self, now_us: int) -> list[tuple[Release, int]]:
         """Take out the releases to be tried again; `releases` takes those that fail once more."""
-        releases, self.releases = self.releases, []
+        releases = self.releases[:]
+        del self.releases[: len(releases)]  # the list stays: another thread may be about to append to it
         return [(command, until_us) for command, until_us in releases if until_us > now_us]
 
 
@@ -131,10 +133,14 @@ class Renewer:
         self._planned_us = 0
         self._upkeep = Upkeep(gate.holding, Random().uniform)  # noqa: S311 - its own: programs may have seeded everybody's
         self._losses: list[Lease] = []
-        self._stopping = False
+        self._over = threading.Event()
 
     def hold(self, lease: Lease) -> None:
-        """Keep a lease alive from now on."""
+        """Keep a lease alive from now on.
+
+        Raises:
+            RuntimeError: the thread cannot be started.
+        """
         self._gate.holding[lease.id] = lease
         if self._thread is None:
             self._start()
@@ -154,48 +160,52 @@ class Renewer:
     def release_later(self, command: Release) -> None:
         """Retry a release that failed, for as long as the lease could still be held."""
         self._upkeep.releases.append((command, self._gate.clock() + _LATER_US))
-        if self._thread is None:
-            self._start()
-        else:
-            self._gate.interrupt()
+        self._look()
 
     def tell_loss(self, lease: Lease) -> None:
         """Warn of a loss from the thread: whoever noticed it may hold locks."""
         self._losses.append(lease)
-        if self._thread is None:
-            self._start()
-        else:
-            self._gate.interrupt()
+        self._look()
 
     def keep_quiet(self, _lease: Lease) -> None:
         """Warn nobody of a loss: whoever is strict learns of it when the block is left."""
 
     def stop(self) -> None:
         """End the thread."""
-        self._stopping = True
+        self._over.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             self._gate.interrupt()
             thread.join(1)
 
+    def _look(self) -> None:
+        """Have the thread see to it at once."""
+        if self._thread is not None:
+            self._gate.interrupt()
+            return
+        with contextlib.suppress(RuntimeError):  # there can be no thread now: the next lease starts it
+            self._start()
+
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None and not self._stopping:
-                self._thread = threading.Thread(target=self._run, name="ebbgate-renewer", daemon=True)
-                self._thread.start()
+            if self._thread is None and not self._over.is_set():
+                thread = threading.Thread(target=self._run, name="ebbgate-renewer", daemon=True)
+                thread.start()
+                self._thread = thread  # not before it runs: else nobody would try again
 
     def _run(self) -> None:
-        while not self._stopping:
+        while not self._over.is_set():
             try:
                 self._renew()
                 self._release()
+                self._planned_us = FOR_EVER_US  # who holds a lease from now on rings: it may not be counted
                 self._planned_us = self._upkeep.next_us(self._gate.clock())
+                while self._losses:
+                    warn_of_loss(self._losses.pop())
+                self._gate.listen(max(self._planned_us - self._gate.clock(), 0) / SECOND)
             except Exception:  # noqa: BLE001 - the thread must outlive everything, or leases are lost
                 _log.exception("the renewer failed; it goes on")
-                self._planned_us = self._gate.clock() + _RETRY_US
-            while self._losses:
-                warn_of_loss(self._losses.pop())
-            self._gate.listen(max(self._planned_us - self._gate.clock(), 0) / SECOND)
+                self._over.wait(_RETRY_US / SECOND)
 
     def _renew(self) -> None:
         gate = self._gate
@@ -214,10 +224,11 @@ class Renewer:
         releases = self._upkeep.due_releases(self._gate.clock())
         if not releases:
             return
+        outcomes: Sequence[Outcome | None] = [None] * len(releases)
         try:
             outcomes = self._gate.call([command for command, _ in releases])
         except EbbgateError as error:
             _log.info("could not release %d lease(s) yet: %s", len(releases), error)
-            outcomes = [None] * len(releases)
-        unknown = zip(releases, outcomes, strict=True)
-        self._upkeep.releases += [release for release, outcome in unknown if outcome is None]
+        finally:
+            unknown = zip(releases, outcomes, strict=True)
+            self._upkeep.releases += [release for release, outcome in unknown if outcome is None]
