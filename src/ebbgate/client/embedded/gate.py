@@ -25,12 +25,7 @@ from ebbgate.client.embedded.jobs import Job, fail, is_unknown
 from ebbgate.client.embedded.loop_port import LoopPort
 from ebbgate.client.embedded.plan import Plan
 from ebbgate.client.embedded.thread_port import ThreadPort
-from ebbgate.client.embedded.timing import (
-    COMPANY_CALLS,
-    GIVE_BACK_US,
-    RECENT_MAX,
-    TURN_US,
-)
+from ebbgate.client.embedded.timing import COMPANY_CALLS, GIVE_BACK_US, RECENT_MAX, TURN_US
 from ebbgate.client.renewal import Renewer
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
@@ -40,7 +35,7 @@ from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
 from ebbgate.errors import EbbgateError, InternalError, StoreUnavailable
 from ebbgate.neighbours.neighbours import Neighbours
-from ebbgate.stores.base import PATIENCE_US, Busy, EmbeddedStore, Past
+from ebbgate.stores.base import PATIENCE_US, Busy, EmbeddedStore
 from ebbgate.wire.ids import new_id
 from ebbgate.wire.questions import Answer, Question, answer
 
@@ -227,15 +222,21 @@ class EmbeddedGate:
             if job.waiter is not None and isinstance(job.outcomes[-1], Waiting):
                 self.waiters[job.waiter.lease_id] = job.waiter
         if self.waiters:
+            if not self._closed:  # those who wait then are told so
+                self.hearing.released(commands)
             self.plan.make(self.book, self.store.clock())
         return batch.told
 
     # --- hearing
 
-    def look(self) -> None:
+    def look(self, patience_us: int = PATIENCE_US) -> None:
         """Take in what other processes did, and do what time calls for; those concerned are told."""
-        with self._mutex:
-            due_now = self._look(None)
+        if not self._mutex.acquire(timeout=patience_us / SECOND):
+            return  # whoever decides right now takes it in as well
+        try:
+            due_now = self._look(max(patience_us, 1))
+        finally:
+            self._mutex.release()
         if due_now:
             with contextlib.suppress(StoreUnavailable):  # whoever waits keeps waiting
                 self.call([], patience_us=GIVE_BACK_US)
@@ -250,11 +251,9 @@ class EmbeddedGate:
             return False
         finally:
             self._mutex.release()
-        if not due_now:
-            return True
-        return self.try_jobs([Job((), None)])  # should it fail, whoever waits keeps waiting
+        return not due_now or self.try_jobs([Job((), None)])  # should it fail, whoever waits keeps waiting
 
-    def _look(self, patience_us: int | None) -> bool:
+    def _look(self, patience_us: int) -> bool:
         try:
             self._refresh(patience_us)
         except StoreUnavailable:
@@ -316,10 +315,10 @@ class EmbeddedGate:
         loop = asyncio.get_running_loop()
         port = self._loops.get(loop)
         if port is None:
-            for other in [
-                other for other in self._loops if other.is_closed()
-            ]:  # nobody tells when a loop ends
-                self._loops.pop(other).close()
+            for other in list(self._loops):  # nobody tells when a loop ends
+                ended = self._loops.pop(other, None) if other.is_closed() else None
+                if ended is not None:
+                    ended.close()
             port = self._loops[loop] = LoopPort(self, loop)
         return port
 
@@ -352,20 +351,22 @@ class EmbeddedGate:
             self.book.next_due(now_us)  # parks whoever came in by others' commits
             return question(self.book, now_us)
 
-    def see(self, question: Question) -> Answer:
-        """Answer a question from what this process knows, without reading the file."""
-        with self._mutex:
+    def see(self, question: Question, patience_us: int = SECOND) -> Answer | None:
+        """Answer a question from what this process knows, without reading the file; None: others decide so long."""
+        if not self._mutex.acquire(timeout=patience_us / SECOND):
+            return None
+        try:
             now_us = self.store.clock()
             self.book.next_due(now_us)
             return answer(question, self.book, now_us, list)
+        finally:
+            self._mutex.release()
 
     def question(self, question: Question) -> Answer:
         """Answer a question from the newest records; see `wire.questions`."""
-        return self.read(lambda book, now_us: answer(question, book, now_us, self.recent))
-
-    def recent(self) -> list[Past]:
-        """Return the leases that ended last, newest first."""
-        return self.store.recent(RECENT_MAX)
+        return self.read(
+            lambda book, now_us: answer(question, book, now_us, lambda: self.store.recent(RECENT_MAX))
+        )
 
     # --- the end
 
@@ -377,10 +378,9 @@ class EmbeddedGate:
         self._closed = True
         with contextlib.suppress(EbbgateError):
             if self._greeted:
-                releases = [Release(id_, self.session, self.epoch) for id_ in self.waiters]
-                releases += [
-                    Release(id_, lease.session, self.epoch) for id_, lease in list(self.holding.items())
-                ]
+                releases = [Release(id_, self.session, self.epoch) for id_ in list(self.waiters)]
+                held = list(self.holding.items())
+                releases += [Release(id_, lease.session, self.epoch) for id_, lease in held]
                 aways = [Away(session, self.epoch, certain=True) for session in self.sessions]
                 self.call([*releases, *aways])
         with contextlib.suppress(StoreUnavailable):  # nothing is lost: what was committed is in the log

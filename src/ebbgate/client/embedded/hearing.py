@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ebbgate.client.lease import Lease as HeldLease
 from ebbgate.client.waiting import Gone, Heard, Waiter
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Ended
+from ebbgate.core.commands import Command, Ended, Release
 from ebbgate.core.ledger import outcome_of
 from ebbgate.core.model import Lease, Stored
 
@@ -27,6 +27,12 @@ class Hearing:
         holding = self.holding.get(lease_id)
         if holding is not None and isinstance(outcome, Ended):
             holding.end(outcome.why)
+
+    def released(self, commands: Sequence[Command]) -> None:
+        """Forget whose caller has gone: perhaps its asking was carried out only after that."""
+        for command in commands:
+            if isinstance(command, Release):
+                self.waiters.pop(command.id, None)
 
     def took_in(self, stored: Sequence[Stored]) -> None:
         """See what others' commits mean for the leases of this process."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ebbgate.client.embedded.jobs import Job
 from ebbgate.client.embedded.loop_turn import LoopTurn
 from ebbgate.client.embedded.thread_port import pause_us
-from ebbgate.client.embedded.timing import GIVE_BACK_US, patience_of
+from ebbgate.client.embedded.timing import GIVE_BACK_US, RETRY_US, patience_of
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Acquire, Away, Outcome, Release
 from ebbgate.core.model import SECOND
@@ -27,6 +27,9 @@ _log: Final = logging.getLogger("ebbgate")
 
 PRECISE_US: Final = 1_200
 """How early an event loop is woken for what is due: its timers fire up to a millisecond late."""
+
+SEE_AGAIN_US: Final = 10_000
+"""How soon to ask again while another thread decides."""
 
 
 class LoopPort:
@@ -61,17 +64,25 @@ class LoopPort:
     async def give_back(self, command: Release) -> None:
         """Release a lease; a cancellation does not keep it from being released."""
         job = Job((command,), None, GIVE_BACK_US)
+        is_released = False
         try:
             async with asyncio.timeout(GIVE_BACK_US / SECOND):
                 await self._turn.carry_out(job)
+                is_released = job.error is None
         except TimeoutError:
-            return  # it will be carried out
-        if job.error is not None:
-            self._gate.renewer.release_later(command)
+            pass
+        finally:
+            if not is_released:  # it may still be carried out, and may still fail
+                self._gate.renewer.release_later(command)
 
-    async def see(self, question: Question) -> Answer:
-        """Answer a question from what this process knows."""
-        return self._gate.see(question)
+    async def see(self, question: Question) -> Answer | None:
+        """Answer a question from what this process knows; None: others decide for a second."""
+        until_us = self._gate.clock() + SECOND
+        while True:
+            found = self._gate.see(question, patience_us=0)
+            if found is not None or self._gate.clock() >= until_us:
+                return found
+            await asyncio.sleep(SEE_AGAIN_US / SECOND)
 
     async def wait(self, waiter: Waiter, until_us: int | None) -> None:
         """Return when `waiter` has its outcome, or at `until_us`."""
@@ -116,7 +127,11 @@ class LoopPort:
             return
         dead = self._gate.deaths.find()
         if dead or not self._gate.try_look():
-            self._helper = self._loop.run_in_executor(None, self._look_in_thread, dead)
+            try:
+                self._helper = self._loop.run_in_executor(None, self._look_in_thread, dead)
+            except RuntimeError:  # there can be no thread now
+                self._timer = self._loop.call_later(RETRY_US / SECOND, self._look)
+                return
             self._helper.add_done_callback(self._looked)
         else:
             self._schedule()

@@ -8,7 +8,8 @@ out what has come, in its order.
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from ebbgate.client.embedded.jobs import Job
+from ebbgate.client.embedded.jobs import Job, fail
+from ebbgate.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from ebbgate.client.embedded.gate import EmbeddedGate
@@ -52,9 +53,14 @@ class LoopTurn:
                 self._begun = True
                 self._loop.call_soon(self._end)
             return
-        self._in_thread = True
         patience_us = min(job.patience_us for job in jobs)
-        helper = self._loop.run_in_executor(None, self._gate.do_jobs, jobs, patience_us)
+        try:
+            helper = self._loop.run_in_executor(None, self._gate.do_jobs, jobs, patience_us)
+        except RuntimeError as error:
+            fail(jobs, StoreUnavailable(f"the store is busy, and there is no thread to wait for it: {error}"))
+            self._back(batch)
+            return
+        self._in_thread = True
         helper.add_done_callback(lambda _: self._back(batch))
 
     def _back(self, batch: list[tuple[Job, "asyncio.Future[None]"]]) -> None:

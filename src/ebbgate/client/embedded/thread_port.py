@@ -12,6 +12,7 @@ from ebbgate.client.embedded.timing import patience_of
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Acquire, Outcome
 from ebbgate.core.model import SECOND
+from ebbgate.stores.base import PATIENCE_US
 
 if TYPE_CHECKING:
     from ebbgate.client.embedded.gate import EmbeddedGate
@@ -115,7 +116,7 @@ class ThreadPort:
             if sleep_us > 0:
                 mailbox.wait(sleep_us / SECOND)
                 mailbox.empty()
-            gate.look()
+            gate.look(PATIENCE_US if until_us is None else max(until_us - gate.clock(), 0))
 
     def nudge(self) -> None:
         """Wake whoever listens, to look sooner."""
