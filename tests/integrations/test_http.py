@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +15,7 @@ import requests
 
 from ebbgate import Client, errors
 from ebbgate.client.connect import close_gate
+from ebbgate.client.embedded.opening import embedded
 from ebbgate.integrations.httpx import AsyncLimitedTransport, LimitedTransport
 from ebbgate.integrations.pacing import COOL_MAX_SECONDS, pause_asked
 from ebbgate.integrations.requests import LimitedAdapter
@@ -27,6 +28,7 @@ class Vendor(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.called: list[float] = []
         self.busy_for = 0  # seconds it will ask the next caller to wait
+        self.before_answering: Callable[[], object] = lambda: None
 
     @property
     def url(self) -> str:
@@ -39,6 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.called.append(time.monotonic())
         busy, self.server.busy_for = self.server.busy_for, 0
+        self.server.before_answering()
         self.send_response(429 if busy else 200)
         if busy:
             self.send_header("Retry-After", str(busy))
@@ -120,6 +123,37 @@ def test_async_clients_are_made_to_wait_too(client: Client, vendor: Vendor) -> N
     assert client.read_limit("api").cool_down_until is not None
 
 
+class Noting(httpx.AsyncHTTPTransport):
+    """Notes its last response."""
+
+    response: httpx.Response | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.response = await super().handle_async_request(request)
+        return self.response
+
+
+def test_who_is_cancelled_while_everybody_is_made_to_wait_gives_the_connection_back(
+    client: Client, vendor: Vendor
+) -> None:
+    deciding = embedded(client)._mutex
+
+    async def main() -> None:
+        inner = Noting()
+        async with httpx.AsyncClient(transport=AsyncLimitedTransport("api", inner)) as http:
+            vendor.busy_for, vendor.before_answering = 60, deciding.acquire
+            asking = asyncio.create_task(http.get(vendor.url))
+            while inner.response is None:
+                await asyncio.sleep(0.001)
+            asking.cancel()
+            await asyncio.wait([asking])
+            assert asking.cancelled()
+            assert inner.response.is_closed
+        deciding.release()
+
+    asyncio.run(main())
+
+
 def test_it_can_be_left_to_the_caller(client: Client, vendor: Vendor) -> None:
     with httpx.Client(transport=LimitedTransport("api", cool_down=False)) as http:
         vendor.busy_for = 60
@@ -145,5 +179,5 @@ def test_retry_after_is_read_as_the_standard_has_it() -> None:
     assert pause_asked(429, {"Retry-After": "9" * 40}) == COOL_MAX_SECONDS
     assert pause_asked(200, {"Retry-After": "30"}) is None
     assert pause_asked(429, {}) is None
-    for nonsense in ("soon", "-5", "", "٣"):
+    for nonsense in ("soon", "-5", "", "٣", f"Mon, 01 Jan {10**20} 00:00:00 GMT"):
         assert pause_asked(429, {"Retry-After": nonsense}) is None

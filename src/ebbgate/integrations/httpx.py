@@ -51,7 +51,11 @@ class LimitedTransport(httpx.BaseTransport):
         """
         self._pace.take()
         response = self._transport.handle_request(request)
-        self._pace.heed(response.status_code, response.headers, request.url.host)
+        try:
+            self._pace.heed(response.status_code, response.headers, request.url.host)
+        except BaseException:  # cancelled: nobody else can give its connection back
+            response.close()
+            raise
         return response
 
     def close(self) -> None:
@@ -98,7 +102,11 @@ class AsyncLimitedTransport(httpx.AsyncBaseTransport):
         """
         await self._pace.take_async()
         response = await self._transport.handle_async_request(request)
-        await self._pace.heed_async(response.status_code, response.headers, request.url.host)
+        try:
+            await self._pace.heed_async(response.status_code, response.headers, request.url.host)
+        except BaseException:  # cancelled: nobody else can give its connection back
+            await response.aclose()
+            raise
         return response
 
     async def aclose(self) -> None:

@@ -99,7 +99,7 @@ def pause_asked(status: int, headers: Mapping[str, str], now: datetime | None = 
         return min(float(text[:12]), COOL_MAX_SECONDS)
     try:
         until = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         _log.info("a Retry-After that is neither seconds nor a date is not kept to: %r", text[:60])
         return None
     until = until if until.tzinfo else until.replace(tzinfo=UTC)

@@ -55,5 +55,10 @@ class LimitedAdapter(HTTPAdapter):
         """
         self._pace.take()
         response = super().send(request, *args, **kwargs)
-        self._pace.heed(response.status_code, response.headers, urlsplit(response.url).hostname or "a server")
+        host = urlsplit(response.url).hostname or "a server"
+        try:
+            self._pace.heed(response.status_code, response.headers, host)
+        except BaseException:  # interrupted: nobody else can give its connection back
+            response.close()
+            raise
         return response
