@@ -176,6 +176,7 @@ def test_stdin_is_read(real: Real) -> None:
         ("[1, 2]\n", "Expected `object`, got `array`"),
         ("limits: &a [*a]\n", "limits.yaml"),
         (BOMB, "unknown"),
+        (f"limits:\n  - {{name: a, limit: {'9' * 5000}}}\n", "limits.yaml is not YAML: Exceeds the limit"),
         ("a: !!python/object/apply:os.system [exit]\n", "limits.yaml"),
         ('{"limits": [', "limits.yaml is not JSON"),
         ('{"limits": [], "limits": []}', "'limits' is given twice"),

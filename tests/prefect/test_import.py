@@ -1,6 +1,7 @@
 """`ebbgate import prefect`: limits are copied, and nothing is changed where they come from."""
 
 import json
+import shlex
 import subprocess
 from base64 import b64encode
 from collections.abc import Iterator
@@ -71,12 +72,17 @@ def test_every_limit_is_copied_with_all_that_it_is(source: Caller, tmp_path: Pat
 def test_what_is_here_stays_as_it_is_and_that_is_said(source: Caller, tmp_path: Path) -> None:
     ebbgate, url = Importer(tmp_path), f"http://{source.place}"
     ebbgate("limit", "create", "from-db", "--limit", "7")
+    ebbgate("limit", "create", "from-api", "--limit", "60", "--disable")
     told, words = ebbgate("import", "prefect", "--url", url)
     assert "differs" in told
     assert "ebbgate limit update from-db --limit 5" in words
     assert json.loads(ebbgate("limit", "inspect", "from-db", "-o", "json")[0])["limit"] == 7
+    for line in words.splitlines():
+        if line.startswith("to have 'from-"):
+            ebbgate(*shlex.split(line.partition(": ebbgate ")[2]))
     again = json.loads(ebbgate("import", "prefect", "--url", url, "-o", "json")[0])
-    assert {entry["result"] for entry in again} <= {"exists", "differs", "skipped"}
+    results = {entry["name"]: entry["result"] for entry in again}
+    assert (results["from-db"], results["from-api"]) == ("exists", "exists")
 
 
 def test_a_rehearsal_changes_nothing(source: Caller, tmp_path: Path) -> None:

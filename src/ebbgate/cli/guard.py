@@ -181,7 +181,8 @@ class _Guarding:
             case {"signal": int(number)} if self._child:
                 # Sent to the whole group, it has reached the command already, and waits here to be taken.
                 if signal.sigtimedwait({number}, _SAME_SIGNAL_SECONDS) is None:
-                    os.kill(self._child, number)
+                    with contextlib.suppress(PermissionError):  # `sudo`: the slots stay held until it ends
+                        os.kill(self._child, number)
             case {"end": int() | float() as seconds}:
                 return self._end(float(seconds))
             case _:

@@ -179,7 +179,8 @@ def _tell(copied: list[Copied], occupied: list[str], *, dry_run: bool) -> None:
         if entry.result == "differs":
             say(
                 f"to have {clean(entry.name)!r} as it is there: ebbgate limit update {quoted(entry.name)} "
-                f"--limit {entry.limit} --slot-decay-per-second {entry.slot_decay_per_second:g}"
+                f"--limit {entry.limit} --slot-decay-per-second {entry.slot_decay_per_second} "
+                f"{'--enable' if entry.active else '--disable'}"
             )
     if occupied:
         say(f"slots are occupied there at this moment: {', '.join(map(clean, occupied))}")

@@ -192,7 +192,9 @@ def _yaml(text: str, source: str) -> _Document:
             return _Document(None)
         lines = dict(_lines(node, "$", source, set()))
         return _Document(loader.construct_document(node), lines)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, InvalidRequest):
+            raise
         mark = getattr(error, "problem_mark", None)
         place = source if mark is None else f"{source}:{mark.line + 1}"
         said = getattr(error, "problem", None) or str(error).partition("\n")[0]
