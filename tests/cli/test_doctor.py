@@ -87,6 +87,13 @@ def test_a_place_that_is_no_store_is_told_and_not_thrown(
     assert len([*found.problems, *found.notes]) == 1
 
 
+def test_a_key_in_the_address_is_not_shown(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EBBGATE_URL", "ebbgate://:secret@host")
+    for said in (cli("doctor"), cli("doctor -o json")):
+        assert said.code == 1
+        assert "secret" not in f"{said.out}{said.err}"
+
+
 def test_a_damaged_file_is_told(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "limits.db").write_bytes(b"not a database" * 1000)
     said = cli("doctor")

@@ -32,7 +32,7 @@ from ebbgate.client.embedded.opening import path_of_file
 from ebbgate.core.book import Book
 from ebbgate.errors import EbbgateError
 from ebbgate.version import version
-from ebbgate.wire.words import clean, duration
+from ebbgate.wire.words import clean, duration, without_secrets
 
 FREE_MIN: Final = 64 << 20  # bytes
 LOG_MAX: Final = 256 << 20  # bytes: someone keeps the log from being put into the file
@@ -87,7 +87,7 @@ def doctor(*, output: Output = "table") -> int:
     """Show what this machine is connected to, try a decision, and tell whether all is well."""
     url = settings.url()
     url_from = "EBBGATE_URL" if settings.configured_url() else "EBBGATE_URL is unset: the file of this user"
-    report = Report(version=version(), url=url, url_from=url_from)
+    report = Report(version=version(), url=without_secrets(url), url_from=url_from)
     try:
         _examine(report)
     except EbbgateError as error:

@@ -66,7 +66,10 @@ def _key(url: str, api_key: str | None) -> _Key:
 
         return canonical_of_servers(url), api_key
     if urlsplit(url).scheme not in _STORE_SCHEMES:
-        raise InvalidRequest(f"{url!r} is no address of limits; {_meant(url)}")
+        from ebbgate.wire.words import without_secrets
+
+        shown = without_secrets(url)
+        raise InvalidRequest(f"{shown!r} is no address of limits; {_meant(shown)}")
     from ebbgate.client.embedded.opening import canonical
 
     return canonical(url), None

@@ -111,7 +111,7 @@ def microseconds(argument: str, value: object) -> int:
         InvalidRequest: it is neither a number of seconds nor a timedelta; the message names the argument.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not abs(seconds) < math.inf:
         raise InvalidRequest(f"{argument} must be a number of seconds or a timedelta, got {value!r}")
     return round(seconds * SECOND)
 

@@ -1,5 +1,6 @@
-"""How values are written for people: names, durations, rates. Text only; knows no terminal."""
+"""How values are written for people: names, addresses, durations, rates. Text only; knows no terminal."""
 
+import re
 from typing import Final
 
 from ebbgate.core.decay import rate_of
@@ -12,6 +13,17 @@ def clean(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def without_secrets(url: str) -> str:
+    """Return the address of a server as it may be shown: a key that was written into it is left out.
+
+    >>> without_secrets("ebbgate://key@a:1,name:key@b:1/?key=1")
+    'ebbgate://***@a:1,***@b:1/?***'
+    """
+    if url.startswith("sqlite:"):
+        return url
+    return re.sub(r"\?.*", "?***", re.sub(r"[^/,]*@", "***@", url))
 
 
 def rate(decay: float, limit: int = 0) -> str:

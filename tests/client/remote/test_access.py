@@ -53,6 +53,16 @@ def test_a_wrong_key_is_refused_at_once_to_threads_and_tasks(
         assert time.monotonic() - begun < 20, "nobody tries until the time to connect is over: 30 s"
 
 
+@pytest.mark.parametrize("key", ["a-key-of-some-length-one\n", "a-key-of-some-length-\u20ac"])
+def test_a_key_that_nothing_can_be_is_refused_in_words(
+    serve: Serve, keys: Path, closing: list[Client], key: str
+) -> None:
+    client = Client(serve("--api-keys-file", str(keys)).url, key)
+    closing.append(client)
+    with pytest.raises(errors.NotAuthorized, match="perhaps a line break"):
+        client.list_limits()
+
+
 def test_each_key_holds_leases_of_its_own(serve: Serve, keys: Path, closing: list[Client]) -> None:
     server = serve("--api-keys-file", str(keys))
     one, two = (Client(server.url, f"a-key-of-some-length-{name}") for name in ("one", "two"))
@@ -96,13 +106,15 @@ def test_a_server_whose_certificate_is_not_trusted_is_not_talked_to(
 ) -> None:
     make_certificates(folder)
     server = serve("--tls-cert", str(folder / "one.pem"), "--tls-key", str(folder / "one.key"))
-    monkeypatch.setenv("EBBGATE_CA_FILE", str(folder / "two.pem"))
     client = Client(f"ebbgates://localhost:{server.port}")
     closing.append(client)
-    begun = time.monotonic()
-    with pytest.raises(errors.ServerUnavailable, match="EBBGATE_CA_FILE"):
-        client.list_limits()
-    assert time.monotonic() - begun < 20, "nobody tries until the time to connect is over: 30 s"
+    for authority in ("two.pem", "none.pem"):
+        monkeypatch.setenv("EBBGATE_CA_FILE", str(folder / authority))
+        begun = time.monotonic()
+        with pytest.raises(errors.ServerUnavailable, match="EBBGATE_CA_FILE"):
+            client.list_limits()
+        assert time.monotonic() - begun < 20, "nobody tries until the time to connect is over: 30 s"
+        client.close()
     monkeypatch.setenv("EBBGATE_CONNECT_TIMEOUT", "1")
     plain = Client(f"ebbgate://localhost:{server.port}")
     closing.append(plain)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ebbgate.client.connect import gate_for
 from ebbgate.client.remote.addresses import Address, addresses_of, canonical
 from ebbgate.errors import InvalidRequest
 
@@ -50,6 +51,23 @@ def test_several_servers_stand_behind_each_other() -> None:
 def test_anything_else_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest):
         addresses_of(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ebbgate://name:secret@host:70000",
+        "ebbgate://secret@host,redis://x",
+        "ebbgate://a,b:secret@c",
+        "ebbgate://host?key=secret",
+        "http//name:secret@host",
+        "secret@host:4220",
+    ],
+)
+def test_a_key_in_an_address_is_repeated_nowhere(url: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        gate_for(url)
+    assert "secret" not in str(refused.value)
 
 
 def test_addresses_of_the_same_servers_are_one_however_they_are_written() -> None:

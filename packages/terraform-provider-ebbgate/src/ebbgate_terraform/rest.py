@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import ssl
 import threading
 import time
@@ -51,6 +52,7 @@ def addresses_of(url: str) -> tuple[Address, ...]:
         Problem: it names something else.
     """
     found: list[Address] = []
+    shown = re.sub(r"\?.*", "?***", re.sub(r"[^/,]*@", "***@", url))  # a key in it is told nobody
     scheme = ""
     for part in filter(None, (part.strip() for part in url.split(","))):
         text = part if "://" in part or not scheme else f"{scheme}://{part}"
@@ -58,18 +60,18 @@ def addresses_of(url: str) -> tuple[Address, ...]:
             parts = urlsplit(text)
             port = parts.port
         except ValueError as error:
-            raise _no_server(f"{url!r} names no server: {error}") from None
+            raise _no_server(f"{shown!r} names no server: {error}") from None
         scheme = parts.scheme
         if scheme in {"sqlite", "memory"}:
             raise _no_server(
-                f"{url!r} is a store of one machine, and Terraform needs a server; start one: ebbgate serve"
+                f"{shown!r} is a store of one machine, and Terraform needs a server; start one: ebbgate serve"
             )
         if scheme not in _PORTS or not parts.hostname:
-            raise _no_server(f"{url!r} names no server")
+            raise _no_server(f"{shown!r} names no server")
         if parts.username or parts.password:
             raise _no_server("an API key does not belong into the URL; set api_key or EBBGATE_API_KEY")
         if parts.query or parts.fragment:
-            raise _no_server(f"{url!r}: nothing is known that could be said after ? or #")
+            raise _no_server(f"{shown!r}: nothing is known that could be said after ? or #")
         found.append(
             Address(parts.hostname, port or _PORTS[scheme], scheme in _SECURE, parts.path.rstrip("/"))
         )

@@ -5,6 +5,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from ebbgate.errors import InvalidRequest
 from ebbgate.settings import DEFAULT_PORT
+from ebbgate.wire.words import without_secrets
 
 _PORTS: Final = {"ebbgate": DEFAULT_PORT, "ebbgates": 443, "http": 80, "https": 443}
 _SECURE: Final = frozenset({"ebbgates", "https"})
@@ -48,33 +49,34 @@ def addresses_of(url: str) -> tuple[Address, ...]:
         scheme = urlsplit(text).scheme
         found[address] = None
     if not found:
-        raise InvalidRequest(f"{url!r} names no server; write ebbgate://host:{DEFAULT_PORT}")
+        raise InvalidRequest(f"{without_secrets(url)!r} names no server; write ebbgate://host:{DEFAULT_PORT}")
     return tuple(found)
 
 
 def _address(text: str, url: str) -> Address:
+    shown = without_secrets(url)
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise InvalidRequest(f"{url!r} names no server: {error}") from None
+        raise InvalidRequest(f"{shown!r} names no server: {error}") from None
     if parts.scheme == UNIX:
         path = unquote(parts.path)
         if not path.startswith("/") or parts.netloc:
-            raise InvalidRequest(f"{url!r} names no socket; write {UNIX}:///absolute/path")
+            raise InvalidRequest(f"{shown!r} names no socket; write {UNIX}:///absolute/path")
         return Address("", 0, path=path)
     if parts.scheme not in _PORTS:
         raise InvalidRequest(
-            f"{url!r} names no server; write ebbgate://host:{DEFAULT_PORT}, or ebbgates://host for TLS"
+            f"{shown!r} names no server; write ebbgate://host:{DEFAULT_PORT}, or ebbgates://host for TLS"
         )
     if not parts.hostname:
-        raise InvalidRequest(f"{url!r} names no host; write {parts.scheme}://host:{DEFAULT_PORT}")
+        raise InvalidRequest(f"{shown!r} names no host; write {parts.scheme}://host:{DEFAULT_PORT}")
     if parts.username or parts.password:
         raise InvalidRequest("an API key does not belong into the URL; set EBBGATE_API_KEY")
     if parts.query or parts.fragment:
-        raise InvalidRequest(f"{url!r}: nothing is known that could be said after ? or #")
+        raise InvalidRequest(f"{shown!r}: nothing is known that could be said after ? or #")
     if port == 0:
-        raise InvalidRequest(f"{url!r}: nobody listens on port 0")
+        raise InvalidRequest(f"{shown!r}: nobody listens on port 0")
     return Address(
         parts.hostname,
         port or _PORTS[parts.scheme],

@@ -39,7 +39,15 @@ _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=settings.ca_file())
+    file = settings.ca_file()
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise ServerUnavailable(
+            f"EBBGATE_CA_FILE names no certificate: {file} ({error.strerror or error}); "
+            "set it to the PEM file of who signed the server's",
+            transient=False,
+        ) from error
 
 
 def _do_nothing() -> None:

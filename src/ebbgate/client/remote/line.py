@@ -62,6 +62,9 @@ class Line:
             address: where the server is.
             api_key: is sent along; None: none.
             tls: for a secure address.
+
+        Raises:
+            NotAuthorized: nothing could be a key like that.
         """
         self._address = address
         host = address.host or "localhost"
@@ -70,6 +73,10 @@ class Line:
         request = self._protocol.connect()
         request.headers["User-Agent"] = "ebbgate-python"
         if api_key is not None:
+            if not (api_key.isascii() and api_key.isprintable()):
+                raise NotAuthorized(
+                    "the API key holds characters that no key has, perhaps a line break; correct EBBGATE_API_KEY"
+                )
             request.headers["Authorization"] = f"Bearer {api_key}"
         self._protocol.send_request(request)
         self._cutter: Cutter | None = None  # where it is known that a frame has ended
