@@ -1,13 +1,14 @@
 """`ebbgate lease`: who holds what, who waits, and taking a lease away."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from ebbgate.cli.exits import UsageError
 from ebbgate.cli.options import Output
 from ebbgate.cli.printing import (
+    SHORT,
     Column,
     escaped,
     print_fields,
@@ -22,10 +23,6 @@ from ebbgate.cli.printing import (
 from ebbgate.client.default import default_client
 from ebbgate.wire import LeaseInfo
 from ebbgate.wire.words import clean, duration
-
-SHORT: Final = 8
-"""So many characters of an id are shown: the last ones, for ids begin with the time."""
-"""How many characters of an id are shown, and enough to say which lease is meant."""
 
 LeaseId = Annotated[
     str, Parameter(help=f"The id, or as much of its end or beginning as is unique (at least {SHORT // 2}).")

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ebbgate.cli import exits
+from ebbgate.cli.printing import SHORT
 
 NAMES_MAX: Final = 200
 CONNECT_SECONDS: Final = 1.0
-_SHORT: Final = 8  # characters at the end of a lease's id
 
 
 def names(arguments: Sequence[str]) -> int:
@@ -49,7 +49,7 @@ def _leases(prefix: str) -> list[str]:
 
     page = default_client().gate.question(ListLeases(count=NAMES_MAX))
     ids = (
-        [entry.id[-_SHORT:] for entry in page if isinstance(entry, LeaseInfo)]
+        [entry.id[-SHORT:] for entry in page if isinstance(entry, LeaseInfo)]
         if isinstance(page, list)
         else []
     )

@@ -16,6 +16,10 @@ from ebbgate.wire.words import clean, duration
 if TYPE_CHECKING:
     from rich.console import Console
 
+SHORT: Final = 8
+"""So many characters of a lease's id are shown, and enough to say which one is meant: the last, for ids begin with
+the time."""
+
 _BAR_CELLS: Final = 5
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
+from ebbgate.cli.printing import SHORT
 from ebbgate.cli.top_source import Act, Reading
 from ebbgate.client.client import Client
 from ebbgate.wire.shapes import LeaseInfo, LimitInfo
@@ -11,7 +12,6 @@ from ebbgate.wire.words import clean
 
 Sort = Literal["name", "saturation", "waiting"]
 SORTS: Final[tuple[Sort, ...]] = ("name", "saturation", "waiting")
-SHORT: Final = 8  # characters of a lease's id that are shown
 COOL_SECONDS: Final = "30"  # proposed
 
 _NUMBER_MAX: Final = 10  # digits

@@ -8,8 +8,9 @@ from typing import Final, NamedTuple, TypeVar
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from ebbgate.cli.printing import SHORT
 from ebbgate.cli.top_source import LEASES_MAX, Reading
-from ebbgate.cli.top_state import SHORT, State, saturation
+from ebbgate.cli.top_state import State, saturation
 from ebbgate.wire.shapes import LeaseInfo, LimitInfo
 from ebbgate.wire.words import clean, duration, rate
 
