@@ -90,6 +90,7 @@ def test_a_loop_that_has_ended_leaves_nothing_behind(
     assert isinstance(gate, RemoteGate)
     gate.reap()
     wait_until(lambda: connections(server) <= 2)
+    wait_until(lambda: not gate.renewals._newest)
 
 
 def test_a_lease_of_a_loop_that_was_stopped_lasts_until_its_block_is_left(client: Client) -> None:

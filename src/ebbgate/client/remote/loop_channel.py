@@ -269,6 +269,7 @@ class LoopChannel(Channel):
                 self._flush()
         elif now_us - self._broken_us > RELEASES_US:
             desk.drop_releases()
+            self._left.clear()
         if desk.unanswered or leaving:
             self._timer = self.loop.call_later(LOOK_US / SECOND, self._look)
         elif desk.queued:
@@ -283,9 +284,7 @@ class LoopChannel(Channel):
             and self._connection is None
             and not (self._is_arriving or self._is_closed or self.loop.is_closed())
         )
-        if not wanted:
-            return None
-        return self._greeting()
+        return self._greeting() if wanted else None
 
     def connected(self, connection: Connection, hello: HelloItem) -> None:
         """See `Connectable`."""

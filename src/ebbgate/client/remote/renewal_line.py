@@ -103,18 +103,15 @@ class RenewalLine:
         self._take_over()
         self._outcomes = [None] * len(commands)
         self._waiting.clear()
-        items = [
-            self._item(command, place)
-            for place, command in enumerate(commands)
-            if not self._is_released(command, place)
-        ]
+        left = [entry for entry in enumerate(commands) if not self._is_released(*entry)]
+        items = [self._item(*entry) for entry in left]
         if items:
             self._carry_out(items)
         if commands and not any(self._outcomes):
             raise ServerUnavailable("no server answers")
         return self._outcomes
 
-    def _is_released(self, command: Command, place: int) -> bool:
+    def _is_released(self, place: int, command: Command) -> bool:
         """Release a lease where it was asked for; return False if that is over, or the command is another one."""
         if not isinstance(command, Release):
             return False
@@ -129,7 +126,7 @@ class RenewalLine:
             _log.debug("a release has no answer yet: %s", error)
         return True
 
-    def _item(self, command: Command, place: int) -> Up:
+    def _item(self, place: int, command: Command) -> Up:
         number = self._number()
         self._waiting[number] = place
         return item_of(number, command)
@@ -272,6 +269,7 @@ class RenewalLine:
                 self._greeted.pop(session, None)
                 with self._guard:
                     self._farewells.pop(session, None)
+                    self._newest.pop(session, None)
         elif number in self._waiting:
             self._answered(self._waiting.pop(number), item)
         elif isinstance(item, EndedItem) and not number:

@@ -294,6 +294,7 @@ class ThreadChannel(Channel):
         with self._mutex:
             if self._clock() - self._broken_us > RELEASES_US:
                 self._desk.drop_releases()
+                self._left.clear()
             wanted = self._desk.is_busy() and self._connection is None and not self._is_closed
             if not wanted:
                 return None
