@@ -26,7 +26,10 @@ START_BYTES: Final = 4 << 20
 """From this size of the log on, there is something to do, and again whenever it has grown by as much."""
 
 RESET_BYTES: Final = 16 << 20
-"""From this size on, writers are kept out until the log can start over."""
+"""From this size on, writers are kept out until the log can start over.
+
+Pages are counted: in a server's file, whose pages are twice as large, both are twice as much.
+"""
 
 _REST_S: Final = 0.02  # between two passes
 _IDLE_S: Final = 5.0  # without work, the thread ends
