@@ -53,20 +53,21 @@ def test_it_tells_who_did_what_and_how_long_it_took(window: Opens, here: Served)
     assert_accessible(page)
 
 
-def test_what_happened_before_the_page_was_opened_is_there(window: Opens, here: Served) -> None:
-    made = here.limit("before", 1)
-    here.decider.book.lives[made["id"]].limit.created_us -= 3 * 86_400 * SECOND
-    here.release(here.acquire("before", labels={"job": "early"}))
-    here.client.patch("/v1/limits/before", json={"limit": 60, "rate": "60/hour"})
-    events = events_of(window(here.url, "/#/activity/before").page)
-    expect(events.first).to_contain_text("changed")
-    expect(events.first).to_contain_text("now 60 slots, slot decay 60/hour")
-    expect(events.first).to_contain_text("REST from 127.0.0.1")
-    expect(events.nth(1)).to_contain_text("gave back")
-    expect(events.nth(2)).to_contain_text("got in")
-    expect(events.nth(3)).to_contain_text("created")
-    expect(events.nth(3)).to_contain_text("by whom is not known here")
-    expect(events.nth(3).get_by_role("time")).to_have_text(re.compile(r"^\d+ \w+$"))  # a day, not a time
+def test_what_happened_before_the_page_was_opened_is_there(window: Opens) -> None:
+    with served() as here:  # of its own: nobody has looked before
+        made = here.limit("before", 1)
+        here.decider.book.lives[made["id"]].limit.created_us -= 3 * 86_400 * SECOND
+        here.release(here.acquire("before", labels={"job": "early"}))
+        here.client.patch("/v1/limits/before", json={"limit": 60, "rate": "60/hour"})
+        events = events_of(window(here.url, "/#/activity/before").page)
+        expect(events.first).to_contain_text("changed")
+        expect(events.first).to_contain_text("now 60 slots, slot decay 60/hour")
+        expect(events.first).to_contain_text("REST from 127.0.0.1")
+        expect(events.nth(1)).to_contain_text("gave back")
+        expect(events.nth(2)).to_contain_text("got in")
+        expect(events.nth(3)).to_contain_text("created")
+        expect(events.nth(3)).to_contain_text("by whom is not known here")
+        expect(events.nth(3).get_by_role("time")).to_have_text(re.compile(r"^\d+ \w+$"))  # a day, not a time
 
 
 def test_pausing_loses_nothing(window: Opens, here: Served) -> None:
