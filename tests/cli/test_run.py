@@ -71,7 +71,7 @@ def test_the_slot_is_held_while_the_command_runs_and_free_after(real: Real, db: 
         assert held(real) == 1
         busy = real("run", "--limit", "db", "--timeout", "0", "--", "true")
         assert (busy.code, busy.out) == (75, "")
-        assert "ebbgate lease ls --limit 'db'" in busy.err
+        assert "see why: ebbgate limit inspect 'db'" in busy.err
         assert (
             '"code":"acquire_timeout"'
             in real("run", "-o", "json", "-l", "db", "--timeout", "0", "--", "true").err

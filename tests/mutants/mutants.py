@@ -293,7 +293,7 @@ OTHERS: Final = (
             Edit(Sessions._saw, "session.epoch > present.epoch", "session.epoch < 0"),
         ),
         world="reconnecting",
-        seeds=range(160, 200),  # it is rare
+        seeds=range(430, 470),  # it is rare
     ),
     Mutant(
         "a spend over a stream that is forgotten at once",
