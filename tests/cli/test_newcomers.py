@@ -217,7 +217,9 @@ def test_tls_on_one_side_only_is_answered_with_the_other_address(
         assert code == 0
 
 
-def test_a_missing_and_a_wrong_key_exit_5_and_a_wrong_path_exits_1(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_and_a_wrong_key_exit_5_and_a_wrong_path_exits_1(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with served("memory://", socket=False, keys=keys_from(f"me={KEY}", None)) as server:
         code, said = asked(cli, monkeypatch, server.url)
         assert (code, "set EBBGATE_API_KEY" in said) == (5, True)

@@ -690,6 +690,19 @@ def test_of_two_notices_of_one_kind_the_earlier_counts_and_certainty_goes_before
     assert desk.state("l") == "ended lost_holder"
 
 
+def test_only_the_server_that_a_client_greeted_last_is_certain_that_it_is_gone(desk: Desk) -> None:
+    """Its other connection may be to a server that is stopped, and so cannot say that it is here."""
+    desk.do(Hello("s", 1, wake="one"))
+    desk.do(Hello("s", 1, wake="other"))
+    desk.ask("l", "a")
+    desk.do(Away("s", 1, certain=True, grace_us=10 * SECOND, seen_from="one"))
+    desk.after(11)
+    assert desk.state("l") == "held"
+    desk.do(Away("s", 1, certain=True, grace_us=10 * SECOND, seen_from="other"))
+    desk.after(11)
+    assert desk.state("l") == "ended lost_holder"
+
+
 def test_a_process_without_leases_is_forgotten_when_it_is_gone(desk: Desk) -> None:
     desk.decide(Away("s", 1, certain=False))
     assert not desk.book.sessions

@@ -211,6 +211,21 @@ def test_one_connection_of_two_is_enough_to_be_here(serve: Serve, talk: Talk) ->
     wait_until(lambda: server.within(lambda core: "s" not in core.decider.book.sessions))
 
 
+def test_a_greeting_of_a_renewer_that_was_given_up_and_came_late_hides_no_other(
+    serve: Serve, talk: Talk
+) -> None:
+    server = serve(away_grace_seconds=0.02)
+    main, renewer = talk(server.port, "s"), talk(server.port, "s", role="renewer")
+    main.limit()
+    held = main.held()
+    late = talk(server.port, "s", role="renewer")
+    late.vanish()
+    main.vanish()
+    for _ in range(20):
+        assert isinstance(renewer.renew(held.id), HeldItem)
+    assert not is_away(server, "s")
+
+
 # --- the server goes, and comes back
 
 

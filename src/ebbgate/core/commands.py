@@ -117,6 +117,7 @@ class Away:
     epoch: int
     certain: bool  # the kernel said so; silence is not certain
     grace_us: int = 0
+    seen_from: str = ""  # the server that says so, as `Hello.wake` names it; "": who knows all connections
 
 
 @dataclass(frozen=True, slots=True)

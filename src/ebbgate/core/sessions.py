@@ -31,12 +31,14 @@ def away(ledger: Ledger, command: Away) -> Outcome:
     if session is None or command.epoch < session.epoch:
         return Done(command.session)  # it has come back since, or never was
     due_us = ledger.now_us + command.grace_us
+    # It may have another connection, to the server that it greeted last, which perhaps can say nothing now.
+    is_certain = command.certain and command.seen_from in {"", session.wake}
     if session.away_due_us >= 0:
-        certain = (session.away_certain, command.certain)
+        certain = (session.away_certain, is_certain)
         if certain == (True, False) or (certain != (False, True) and session.away_due_us <= due_us):
             return Done(command.session)  # what is known already follows as soon, or is more certain
     away_us = session.away_us if session.away_us >= 0 else ledger.now_us
-    gone = replace(session, away_us=away_us, away_due_us=due_us, away_certain=command.certain)
+    gone = replace(session, away_us=away_us, away_due_us=due_us, away_certain=is_certain)
     ledger.put_session(gone.id, gone)
     if command.grace_us <= 0:
         _leave(ledger, gone)

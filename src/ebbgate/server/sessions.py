@@ -35,7 +35,13 @@ class Present:
 
     epoch: int
     main: Line | None = None
-    renewer: Line | None = None
+    # A greeting that its client gave up may come late, after that of the connection which is used.
+    renewers: tuple[Line, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has none any more."""
+        return self.main is None and not self.renewers
 
 
 class Sessions:
@@ -68,7 +74,7 @@ class Sessions:
             present = self._present[session] = Present(epoch)
         present.epoch = max(present.epoch, epoch)
         if role == "renewer":
-            present.renewer = line
+            present.renewers = (*(other for other in present.renewers if other is not line), line)
         elif present.main is not line:
             older, present.main = present.main, line
             if older is not None:
@@ -81,9 +87,8 @@ class Sessions:
             return
         if present.main is line:
             present.main = None
-        if present.renewer is line:
-            present.renewer = None
-        if present.main is None and present.renewer is None:
+        present.renewers = tuple(other for other in present.renewers if other is not line)
+        if present.is_empty:
             del self._present[session]
             # Whoever was asked to go closes the connection itself, and may have nowhere to go to for a while: who
             # does not come back is missed by the next server, or by another one.
@@ -96,7 +101,7 @@ class Sessions:
 
     def missed(self, session: str, epoch: int, *, certain: bool) -> None:
         """Have it committed that a session has no connection; tried again until the store takes it."""
-        gone = Away(session, epoch, certain=certain, grace_us=self._grace_us)
+        gone = Away(session, epoch, certain, self._grace_us, self._decider.address)
         self._say((gone,))
 
     def _say(self, gone: Sequence[Away]) -> None:
@@ -156,11 +161,10 @@ class Sessions:
             return False
         item = item_of(0, told.outcome, told.id)
         lost = isinstance(item, EndedItem)
-        first, second = (present.renewer, present.main) if lost else (present.main, None)
-        if first is not None:
-            first.send(item)
-        if second is not None and second is not first:
-            second.send(item)
+        for line in present.renewers if lost else ():
+            line.send(item)
+        if present.main is not None and not (lost and present.main in present.renewers):
+            present.main.send(item)
         return True
 
     def hurry(self) -> None:
@@ -193,7 +197,7 @@ class Sessions:
     def _lines(self) -> Iterable[Line]:
         lines: dict[int, Line] = {}
         for present in self._present.values():
-            for line in (present.main, present.renewer):
+            for line in (present.main, *present.renewers):
                 if line is not None:
                     lines[id(line)] = line
         return list(lines.values())
