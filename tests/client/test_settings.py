@@ -1,5 +1,8 @@
 """Where the environment sends a client."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +56,15 @@ def test_a_connect_timeout_must_be_seconds(monkeypatch: pytest.MonkeyPatch, seco
     monkeypatch.setenv("EBBGATE_CONNECT_TIMEOUT", seconds)
     with pytest.raises(errors.InvalidRequest, match="EBBGATE_CONNECT_TIMEOUT"):
         settings.connect_timeout_seconds()
+
+
+def test_a_script_that_is_not_asynchronous_imports_no_asyncio(tmp_path: Path) -> None:
+    """It would be more than half of what its first acquire takes."""
+    program = (
+        "import sys\n"
+        "from ebbgate.sync import concurrency\n"
+        "with concurrency('a', suppress_warnings=True): pass\n"
+        "sys.exit('asyncio' in sys.modules)"
+    )
+    environment = {**os.environ, "EBBGATE_URL": f"sqlite:///{tmp_path / 'x.db'}"}
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30, env=environment)

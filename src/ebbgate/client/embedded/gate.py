@@ -7,7 +7,6 @@ Known limit: a process that is stopped in the middle of SQLite's own commit (som
 and everybody waits for it.
 """
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -16,13 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ebbgate.client.embedded.deaths import Deaths
 from ebbgate.client.embedded.hearing import Hearing
 from ebbgate.client.embedded.heritage import Heritage, greetings
 from ebbgate.client.embedded.jobs import Job, fail, is_unknown
-from ebbgate.client.embedded.loop_port import LoopPort
 from ebbgate.client.embedded.plan import Plan
 from ebbgate.client.embedded.thread_port import ThreadPort
 from ebbgate.client.embedded.timing import COMPANY_CALLS, GIVE_BACK_US, RECENT_MAX, TURN_US
@@ -38,6 +36,11 @@ from ebbgate.neighbours.neighbours import Neighbours
 from ebbgate.stores.base import PATIENCE_US, Busy, EmbeddedStore
 from ebbgate.wire.ids import new_id
 from ebbgate.wire.questions import Answer, Question, answer
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from ebbgate.client.embedded.loop_port import LoopPort
 
 T = TypeVar("T")
 
@@ -83,7 +86,7 @@ class EmbeddedGate:
         self.deaths = Deaths(self, self._neighbours, self._mutex)
         self.renewer = heritage.renewer if heritage else Renewer(self)
         self._threads: ThreadPort | None = None
-        self._loops: dict[asyncio.AbstractEventLoop, LoopPort] = {}
+        self._loops: dict[AbstractEventLoop, LoopPort] = {}
 
     # --- commands
 
@@ -310,17 +313,12 @@ class EmbeddedGate:
                     self._threads = ThreadPort(self)
         return self._threads
 
-    def loop_place(self) -> LoopPort:
+    def loop_place(self) -> "LoopPort":
         """Return where the tasks of the running loop wait, made on first use."""
-        loop = asyncio.get_running_loop()
-        port = self._loops.get(loop)
-        if port is None:
-            for other in list(self._loops):  # nobody tells when a loop ends
-                ended = self._loops.pop(other, None) if other.is_closed() else None
-                if ended is not None:
-                    ended.close()
-            port = self._loops[loop] = LoopPort(self, loop)
-        return port
+        # Here, for it brings asyncio along: 16 ms, which a script's first acquire can do without.
+        from ebbgate.client.embedded.loop_port import port_of_running_loop
+
+        return port_of_running_loop(self, self._loops)
 
     def listen(self, timeout_seconds: float) -> None:
         """Return when something may have become of a held lease, or after the timeout."""

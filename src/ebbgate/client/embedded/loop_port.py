@@ -193,3 +193,16 @@ class LoopPort:
     def abandon(self) -> None:
         """Close this process's copy of the socket after a fork."""
         self._mailbox.abandon()
+
+
+def port_of_running_loop(gate: "EmbeddedGate", ports: dict[asyncio.AbstractEventLoop, LoopPort]) -> LoopPort:
+    """Return the port of a gate's that the running loop has among `ports`, made on first use."""
+    loop = asyncio.get_running_loop()
+    port = ports.get(loop)
+    if port is None:
+        for other in list(ports):  # nobody tells when a loop ends
+            ended = ports.pop(other, None) if other.is_closed() else None
+            if ended is not None:
+                ended.close()
+        port = ports[loop] = LoopPort(gate, loop)
+    return port
