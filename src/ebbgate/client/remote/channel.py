@@ -22,6 +22,7 @@ class Channel:
         self._desk = Desk(session, host.clock)
         self._desk.pulse.has_others = dialler.has_others
         self._connection: Connection | None = None
+        self._arriving: Connection | None = None  # was made, and its loop was told
         self._error: EbbgateError | None = None  # why there was no connection last
         self._broken_us = host.clock()  # since when there has been none
         self._epochs = 0  # that were used in greetings
@@ -64,6 +65,12 @@ class Channel:
     def _greeting(self) -> HelloItem:
         self._epochs += 1
         return greeting(GREETING, self.session, self._epochs, "main")
+
+    def _end_arriving(self) -> None:
+        """Close a connection that was made, and that nobody takes over any more."""
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None:
+            arriving.close()
 
     def _note(self, error: Exception) -> None:
         """Keep in mind why there is no connection, for those who will get no answer."""

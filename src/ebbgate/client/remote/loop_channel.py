@@ -46,7 +46,6 @@ class LoopChannel(Channel):
         self._outlet: Outlet | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._leaving: deque[LoopAsked] = deque()  # releases whose blocks wait for the answer
-        self._is_arriving = False  # a connection was made, and the loop was told
         self._left: dict[str, LoopAsked] = {}  # releases whose task went on without an answer
 
     # --- what callers want
@@ -279,23 +278,20 @@ class LoopChannel(Channel):
 
     def hello(self) -> HelloItem | None:
         """See `Connectable`."""
-        wanted = (
-            self._desk.is_busy()
-            and self._connection is None
-            and not (self._is_arriving or self._is_closed or self.loop.is_closed())
-        )
-        return self._greeting() if wanted else None
+        lacks = self._connection is None and not (self._arriving or self._is_closed or self.loop.is_closed())
+        return self._greeting() if lacks and self._desk.is_busy() else None
 
     def connected(self, connection: Connection, hello: HelloItem) -> None:
         """See `Connectable`."""
-        self._is_arriving = True
-        try:
-            self.loop.call_soon_threadsafe(self._take_over, connection, hello.epoch)
-        except RuntimeError:  # the loop is closed
-            connection.close()
+        self._arriving = connection
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            if not self._is_closed:
+                self.loop.call_soon_threadsafe(self._take_over, connection, hello.epoch)
+                return
+        self._end_arriving()
 
     def _take_over(self, connection: Connection, epoch: int) -> None:
-        self._is_arriving = False
+        self._arriving = None
         if self._is_closed:
             connection.close()
             return
@@ -351,6 +347,7 @@ class LoopChannel(Channel):
         """Close the connection of a loop that has ended."""
         self._connector.stop()
         self._is_closed = True
+        self._end_arriving()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -390,6 +387,7 @@ class LoopChannel(Channel):
     def _close(self, until_us: int) -> None:
         connection, self._connection = self._connection, None
         self._is_closed = True
+        self._end_arriving()
         if self._timer is not None:
             self._timer.cancel()
         if connection is not None:
