@@ -163,6 +163,20 @@ def warn_of_blocking(terms: Terms, right: str) -> None:
     warn(message, BlockingCallWarning)
 
 
+def keep(gate: Gate, lease: Lease, terms: Terms, held: Held) -> None:
+    """Have a lease kept alive from now on, and say what its holder should know; an error leaves it to be given back.
+
+    Raises:
+        RuntimeError: there can be no thread that keeps it alive.
+        UnknownLimitWarning: by the user's filters.
+    """
+    gate.renewer.hold(lease)
+    if not held.protected:
+        note_inactive(terms, held)
+    if held.unknown:
+        warn_of_unknown(terms, held)
+
+
 def forget_warnings() -> None:
     """Warn of every unknown name again; for tests."""
     _warned.clear()

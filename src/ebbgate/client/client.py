@@ -100,11 +100,7 @@ class Block:
         self._gate, self._place = gate, place
         self._lease = lease = blocks.lease_of(gate, place, terms, held, started_us, on_loss)
         try:
-            gate.renewer.hold(lease)
-            if not held.protected:
-                blocks.note_inactive(terms, held)
-            if held.unknown:
-                blocks.warn_of_unknown(terms, held)
+            blocks.keep(gate, lease, terms, held)
         except BaseException as error:  # such as a warning that is an error here: nobody will leave the block
             gate.renewer.drop(lease)
             place.give_back(Release(lease.id, place.session, place.epoch))

@@ -7,7 +7,6 @@ import socket
 import ssl
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from random import Random
@@ -20,7 +19,7 @@ from ebbgate.client.remote.addresses import Address
 from ebbgate.client.remote.line import Broken, Line, Message
 from ebbgate.core.commands import Outcome
 from ebbgate.core.model import SECOND
-from ebbgate.errors import EbbgateError, NoAnswerWarning, NotAuthorized, ServerUnavailable
+from ebbgate.errors import EbbgateError, NoAnswerWarning, NotAuthorized, ServerUnavailable, warn
 from ebbgate.wire.stream import ByeItem, Down, FailedItem, HelloItem, RefusedItem, error_of, outcome_of
 from ebbgate.wire.words import duration
 
@@ -197,8 +196,8 @@ class Dialler:
         if not (self._was_found or told_us):
             with contextlib.suppress(
                 NoAnswerWarning
-            ):  # an error by the user's filters, where nobody could catch it
-                warnings.warn(message, NoAnswerWarning, stacklevel=1)
+            ):  # an error by the user's filters: nobody could catch it
+                warn(message, NoAnswerWarning)
 
     def order(self) -> list[Address]:
         """Return all servers in the order in which they are to be tried: by chance, those that stop or fail last."""

@@ -362,15 +362,16 @@ class RenewalLine:
             arrived, self._arrived = self._arrived, None
         if arrived is None:
             return False
-        self._connection, hello = arrived
+        connection, hello = arrived
+        self._connection = connection
         self._greeted[hello.session] = hello.epoch
         self._pulse.heard(self.clock())
         self._connector.works()
         if self._was_away:
             self._sessions.hurry()  # nobody knows how long nothing could be renewed
         self._was_away = True
-        for item in (item for _, items in arrived[0].early for item in items):
-            self._hear(arrived[0], item)
+        for item in (item for _, items in connection.early for item in items):
+            self._hear(connection, item)
         self._attach()
         return True
 
