@@ -17,11 +17,11 @@ from pathlib import Path
 
 from ebbgate import Client, errors
 from ebbgate.client.connect import gate_for
-from ebbgate.client.embedded.opening import embedded
 from ebbgate.core.book import Book
 from ebbgate.core.model import Settings
 from ebbgate.testing import history as h
 from ebbgate.testing.recorder import clock_us, recording
+from tests.embedded import embedded
 from tests.faults.worker import SHORTEST_US
 
 LIMITS: dict[str, tuple[int, float]] = {

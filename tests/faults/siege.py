@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ebbgate import Client
-from ebbgate.client.embedded.opening import embedded
 from ebbgate.testing import history as h
 from ebbgate.testing.recorder import clock_us
+from tests.embedded import embedded
 
 WAL_WRITE_LOCK = (
     120  # the byte of the -shm file that who commits has locked, https://sqlite.org/walformat.html

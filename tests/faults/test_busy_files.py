@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ebbgate import AsyncClient, Client, errors
-from ebbgate.client.embedded.opening import embedded
 from ebbgate.wire.questions import ReadLimit
+from tests.embedded import embedded
 from tests.interface.helpers import held_elsewhere, wait_until
 
 LOCKS = """

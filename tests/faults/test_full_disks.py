@@ -12,10 +12,10 @@ import pytest
 from ebbgate import Client, errors
 from ebbgate.client.client import Block
 from ebbgate.client.embedded.gate import EmbeddedGate
-from ebbgate.client.embedded.opening import embedded
 from ebbgate.core.book import Book
 from ebbgate.stores.sqlite import Durability, SqliteStore
 from ebbgate.testing.power import Disk, Operation, failure, growth, installed
+from tests.embedded import embedded
 from tests.faults.test_power_cuts import ROOM
 from tests.faults.world import Machine, checkpoint, integrity
 from tests.interface.helpers import wait_until

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from ebbgate import Client
-from ebbgate.client.embedded.opening import embedded
 from ebbgate.core.commands import Acquire, Held, Release
 from ebbgate.core.model import SECOND
 from ebbgate.wire.ids import new_id
+from tests.embedded import embedded
 from tests.interface.helpers import wait_until
 from tests.interrupting import interrupted
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ebbgate import AsyncClient, Client, errors
-from ebbgate.client.embedded.opening import embedded
 from ebbgate.stores.base import Busy
+from tests.embedded import embedded
 from tests.interface.helpers import quick, wait_until
 from tests.processes.conftest import Program
 

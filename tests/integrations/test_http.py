@@ -15,10 +15,10 @@ import requests
 
 from ebbgate import Client, errors
 from ebbgate.client.connect import close_gate
-from ebbgate.client.embedded.opening import embedded
 from ebbgate.integrations.httpx import AsyncLimitedTransport, LimitedTransport
 from ebbgate.integrations.pacing import COOL_MAX_SECONDS, pause_asked
 from ebbgate.integrations.requests import LimitedAdapter
+from tests.embedded import embedded
 
 
 class Vendor(ThreadingHTTPServer):

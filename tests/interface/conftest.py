@@ -9,8 +9,8 @@ import pytest
 from ebbgate import Client
 from ebbgate.client import blocks
 from ebbgate.client.connect import close_gate, gate_for
-from ebbgate.client.embedded.opening import embedded
 from ebbgate.core.model import SECOND, Settings
+from tests.embedded import embedded
 from tests.serving import ServedInThread, served
 
 SHORT = Settings(lease_duration_min_us=SECOND // 2)

@@ -6,7 +6,6 @@ from urllib.parse import quote, urlsplit
 
 from ebbgate.client.embedded.gate import EmbeddedGate
 from ebbgate.client.embedded.heritage import Heritage
-from ebbgate.client.management import Management
 from ebbgate.core.book import Book
 from ebbgate.core.model import Settings
 from ebbgate.stores import open_store, path_of
@@ -47,15 +46,3 @@ def open_gate(url: str, settings: Settings | None, heritage: Heritage | None = N
 def path_of_file(url: str) -> Path | None:
     """Return the file of a store; None for one in memory."""
     return path_of(url) if url.startswith("sqlite:") else None
-
-
-def embedded(client: Management) -> EmbeddedGate:
-    """Return the gate of a client that works on a file or in memory, for those who look inside.
-
-    Raises:
-        TypeError: it is connected to a server.
-    """
-    gate = client.gate
-    if not isinstance(gate, EmbeddedGate):
-        raise TypeError(f"{client.url} is a server's address")
-    return gate
