@@ -37,7 +37,7 @@ export UV_PYTHON_DOWNLOADS := never
 # The tests start hundreds of processes: what Python compiles is kept, whatever the machine says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup test test-fast test-faults lint types imports examples format coverage bench demo simulate simulate-long lock clean FORCE
+.PHONY: help setup test test-fast test-long test-faults lint types imports examples format coverage bench demo simulate simulate-long lock clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -82,7 +82,7 @@ $(READY): pyproject.toml uv.lock $(MADE)
 FORCE:
 
 test: lint types imports prefect terraform browser pooler promtool ## every check and every test, fast ones first
-	@$(BIN)/pytest -n $(JOBS) $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) -m 'not long' $(ARGS)
 
 .PHONY: prefect
 prefect: $(READY) ## environments with Prefect in them, for the tests with its own clients; nginx too, if that may be installed
@@ -131,7 +131,10 @@ test-terraform: terraform ## the Terraform provider, with the real terraform, of
 	@$(BIN)/pytest -n $(JOBS) --durations 5 $(TERRAFORM_TESTS) $(ARGS)
 
 test-fast: $(READY) ## only the tests that are not slow, nothing else
-	@$(BIN)/pytest -n $(JOBS) -m 'not slow' $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) -m 'not slow and not long' $(ARGS)
+
+test-long: $(READY) ## the tests that are slow by nature: thousands of interrupts, hundreds of processes
+	@$(BIN)/pytest -n $(JOBS) -m long --timeout 1200 $(ARGS)
 
 test-faults: $(READY) ## kill, stop, fill disks and cut the power at full size: make test-faults SEED=4711
 	@EBBGATE_FAULT_SECONDS=$(FAULT_SECONDS) EBBGATE_FAULT_ROOM=8 EBBGATE_FAULT_SEED=$(SEED) \

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tests.tidy.repository import Offence, assert_none, files, lines, names_used, python_files, tree
 
-MAX_FILE_LINES = 400
+MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 60
 SOURCES = (".py", ".sql", ".lua", ".js")
 
@@ -34,7 +34,7 @@ def length(function: Function) -> int:
             return total
 
 
-def test_a_source_file_stays_under_400_lines() -> None:
+def test_a_source_file_stays_under_600_lines() -> None:
     """A file has one subject; a longer one has two."""
 
     def offences() -> Iterator[Offence]:
