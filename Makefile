@@ -9,7 +9,10 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
-VENV := .venv
+# Which Python; empty: the newest that can make a virtual environment. One that is named gets its own environment,
+# as in: make test PYTHON=python3.12
+PYTHON ?=
+VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 MADE := $(VENV)/.made
 READY := $(VENV)/.ready
@@ -46,24 +49,16 @@ setup: $(READY) ## make .venv with everything that the other targets need
 
 define make_venv
 found=; usable=
-for python in python3.14 python3.13 python3.12 python3.11 python3; do
+for python in $${PYTHON:-python3.14 python3.13 python3.12 python3.11 python3}; do
     if ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then continue; fi
     found=$${found:-$$python}
     if "$$python" -c 'import ensurepip, venv' 2>/dev/null; then usable=$$python; break; fi
 done
 if [ -z "$$found" ]; then
-    echo 'No Python >= 3.11 on PATH. On Debian 12 or newer: apt-get install python3 python3-venv' >&2; exit 1
+    echo "No Python >= 3.11: $${PYTHON:-none on PATH}. On Debian 12 or newer: sudo make setup-system" >&2; exit 1
 fi
 if [ -z "$$usable" ]; then
-    package=$$("$$found" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
-    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "$$found cannot make a virtual environment yet: installing $$package"
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$$package" >/dev/null
-        usable=$$found
-    else
-        echo "$$found cannot make a virtual environment. First: sudo apt-get install $$package" >&2; exit 1
-    fi
+    echo "$$found cannot create a virtual environment. On Debian or Ubuntu: sudo make setup-system" >&2; exit 1
 fi
 echo "making $(VENV) with $$("$$usable" --version)"
 "$$usable" -m venv --clear $(VENV)
@@ -71,6 +66,7 @@ $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 printf '%s\n' '$(CURDIR)' >$(MADE)
 endef
 export MAKE_VENV = $(make_venv)
+export PYTHON
 
 $(MADE): $(if $(KEEP),,FORCE)
 	@bash -euo pipefail -c "$$MAKE_VENV"
@@ -81,45 +77,25 @@ $(READY): pyproject.toml uv.lock $(MADE)
 
 FORCE:
 
-test: lint types imports prefect terraform browser pooler promtool ## every check and every test, fast ones first
+# Installs nothing on the system. Tests that need a program that is missing are skipped, named and counted.
+test: lint types imports prefect terraform ## every check and every test but the long ones, fast ones first
 	@$(BIN)/pytest -n $(JOBS) -m 'not long' $(ARGS)
 
 .PHONY: prefect
-prefect: $(READY) ## environments with Prefect in them, for the tests with its own clients; nginx too, if that may be installed
+prefect: $(READY) ## environments with Prefect, for the tests with its own clients
 	@$(BIN)/python -m tests.prefect.environments
 
-.PHONY: browser
-browser: ## a browser for the tests of the pages, where it may be installed; else they are skipped, and say so
-	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo 'installing chromium, for the tests of the pages'; \
-	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	        apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
-	        || echo 'NO BROWSER: the tests of the pages are skipped' >&2; \
-	else echo 'NO BROWSER: the tests of the pages are skipped; first: sudo apt-get install chromium' >&2; fi
+.PHONY: setup-system
+setup-system: ## install the system packages that some tests need (Debian or Ubuntu, as root)
+	@tests/setup_system
 
-.PHONY: pooler
-pooler: ## pgbouncer for the tests of PostgreSQL, where it may be installed; else they are skipped, and say so
-	@if PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo 'installing pgbouncer, for the tests of PostgreSQL'; \
-	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	        apt-get install -y -qq --no-install-recommends pgbouncer >/dev/null; } \
-	        || echo 'NO PGBOUNCER: the tests through a pooler are skipped' >&2; \
-	else echo 'NO PGBOUNCER: the tests through a pooler are skipped; first: sudo apt-get install pgbouncer' >&2; fi
-
-# Unpacked and not installed: the package would start a Prometheus.
-.PHONY: promtool
-promtool: $(READY) ## Prometheus' checker of rules, where it may be fetched; else its tests are skipped, and say so
-	@if command -v promtool >/dev/null || [ -x $(BIN)/promtool ]; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo 'fetching promtool, for the tests of the alerts'; \
-	    folder=$$(mktemp -d); \
-	    { apt-get update -qq && (cd "$$folder" && apt-get download -qq prometheus >/dev/null 2>&1) \
-	        && dpkg-deb -x "$$folder"/*.deb "$$folder" && cp "$$folder/usr/bin/promtool" $(BIN)/; } \
-	        || echo 'NO PROMTOOL: the tests of the alerts are skipped' >&2; \
-	    rm -rf "$$folder"; \
-	else echo 'NO PROMTOOL: the tests of the alerts are skipped; first: sudo apt-get install prometheus' >&2; fi
+.PHONY: test-pythons
+test-pythons: ## make test with each Python from 3.11 to 3.14 on this machine
+	@for version in 3.11 3.12 3.13 3.14; do \
+	    python=$$(tests/find_python $$version) || { echo "NOT TESTED WITH PYTHON $$version: not found" >&2; continue; }; \
+	    echo "testing with $$python"; \
+	    $(MAKE) test PYTHON="$$python"; \
+	done
 
 TERRAFORM_TESTS := packages/terraform-provider-ebbgate/tests
 
@@ -193,5 +169,5 @@ lock: $(MADE) ## resolve the dependencies anew after a change of pyproject.toml
 	@$(BIN)/uv lock
 
 clean: ## remove everything that was made here, .venv included
-	rm -rf $(VENV) .venv-prefect .venv-docs .venv-docs.lock .venv-terraform .venv-terraform.lock .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist
+	rm -rf .venv .venv-* .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
-"""What every test shares: how hypothesis searches, and the database servers of a test process."""
+"""Setup shared by all tests: signals, hypothesis, and the database servers of a test process."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
     from tests.stores.servers import Postgres, Redis
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell starts a background job with SIGINT and SIGQUIT ignored, and nohup does so with SIGHUP. Every process that
+# a test starts would inherit that, and a test that sends one of these signals would wait for nothing.
+for _signal, _default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGTERM, signal.SIG_DFL),
+):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, _default)
+signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 # Servers and commands that tests start would compile every module anew each time: half of what a start costs.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from tests.docs.snippets import ROOT
 
 HERE = Path(__file__).resolve().parent
-ENVIRONMENT = ROOT / ".venv-docs"
+ENVIRONMENT = ROOT / f"{Path(sys.prefix).name}-docs"  # each Python has its own
 REQUIREMENTS = HERE / "requirements" / "site.txt"
 FILES = "files"  # the folder of the site for what lies outside of docs
 
@@ -37,7 +37,7 @@ def zensical() -> Path:
     """
     locked = f"{sys.version}\n{REQUIREMENTS.read_text(encoding='utf-8')}"
     kept, program = ENVIRONMENT / "holds.txt", ENVIRONMENT / "bin" / "zensical"
-    with (ROOT / ".venv-docs.lock").open("w") as lock:
+    with ENVIRONMENT.with_name(f"{ENVIRONMENT.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if kept.exists() and kept.read_text(encoding="utf-8") == locked and program.exists():
             return program

@@ -1,7 +1,7 @@
 """Environments with Prefect in them, beside ours: its packages would disturb each other in one.
 
 `make test` makes them before the tests begin; a test that finds one missing makes it. What they hold is locked
-in `requirements`; `python -m tests.prefect.environments` makes all of them, and installs nginx if it may.
+in `requirements`; `python -m tests.prefect.environments` makes all of them.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-FOLDER = ROOT / ".venv-prefect"
+FOLDER = ROOT / f"{Path(sys.prefix).name}-prefect"  # each Python has its own
 NAMES = {
     "newest": "the newest that can be installed",
     "flows": "the same beside what ebbgate's SDK needs, for flows that use it",
@@ -75,30 +75,16 @@ def python_of(name: str) -> Path:
 
 
 def nginx() -> str:
-    """Return the path of nginx; it is installed if that is allowed, else the test is skipped and says so."""
+    """Return the path of nginx; the test is skipped, and says so, if it is not installed."""
     found = find_nginx()
     if found is None:
-        pytest.skip("NOT TESTED BEHIND NGINX: it is not here; as root: apt-get install nginx-light")
+        pytest.skip("NOT TESTED BEHIND NGINX: nginx is not installed; first: sudo make setup-system")
     return found
 
 
 def find_nginx() -> str | None:
-    """Return the path of nginx, installed on Debian by root if it is missing; None: there is none."""
-    places = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin"
-    found = shutil.which("nginx", path=places)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        FOLDER.mkdir(exist_ok=True)
-        with (FOLDER / "nginx.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            for step in (
-                ["update", "-qq"],
-                ["install", "-y", "-qq", "--no-install-recommends", "nginx-light"],
-            ):
-                if shutil.which("nginx", path=places) is None:
-                    subprocess.run(["apt-get", *step], check=False, capture_output=True, env=quiet)
-        found = shutil.which("nginx", path=places)
-    return found
+    """Return the path of nginx, or None if it is not installed."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin")
 
 
 def main() -> None:

@@ -255,7 +255,7 @@ def behind_nginx(folder: Path, certificates: Path, ports: list[int]) -> Iterator
     """Run nginx with the configuration of compose before servers on these ports; yield its own."""
     program = find_nginx()
     if program is None:
-        pytest.skip("NOT TESTED BEHIND NGINX: it is not here; first: sudo apt-get install nginx-light")
+        pytest.skip("NOT TESTED BEHIND NGINX: nginx is not installed; first: sudo make setup-system")
     port = free_port()
     write_nginx(folder, certificates, dict(zip(sorted(servers()), ports, strict=True)), port)
     command = [program, "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]

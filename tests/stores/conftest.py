@@ -28,9 +28,7 @@ def pooler(postgres: servers.Postgres) -> Iterator[servers.Pooler]:
     """A pgbouncer in transaction mode before it."""
     program = servers.find_pgbouncer()
     if program is None:
-        pytest.skip(
-            "NOT TESTED THROUGH A POOLER: pgbouncer is not here; first: sudo apt-get install pgbouncer"
-        )
+        pytest.skip("NOT TESTED THROUGH A POOLER: pgbouncer is not installed; first: sudo make setup-system")
     with servers.pgbouncer(program, postgres) as server:
         yield server
 

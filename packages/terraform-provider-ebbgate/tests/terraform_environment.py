@@ -13,7 +13,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ROOT = PACKAGE.parents[1]
-FOLDER = ROOT / ".venv-terraform"
+FOLDER = ROOT / f"{Path(sys.prefix).name}-terraform"  # each Python has its own
 PATIENCE_SECONDS = 600.0
 
 
@@ -30,7 +30,7 @@ def make() -> Path:
     locked = [(PACKAGE / name).read_text(encoding="utf-8") for name in ("uv.lock", "pyproject.toml")]
     holds = "\n".join((sys.version, str(PACKAGE), *locked))
     kept, bin_folder = FOLDER / "holds.txt", FOLDER / "bin"
-    with (ROOT / ".venv-terraform.lock").open("w") as lock:
+    with FOLDER.with_name(f"{FOLDER.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if kept.exists() and kept.read_text(encoding="utf-8") == holds and (bin_folder / "python").exists():
             return bin_folder
