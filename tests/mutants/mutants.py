@@ -12,6 +12,7 @@ from ebbgate.core.records import Records
 from ebbgate.engine.engine import Engine
 from ebbgate.server.sessions import Sessions
 from ebbgate.server.stream import Connection
+from ebbgate.stores.network_clock import NetworkClock
 from ebbgate.testing.simulated.decider import Decider
 from ebbgate.testing.simulated.store import SimulatedStore
 from ebbgate.testing.simulated.world import World
@@ -318,6 +319,30 @@ OTHERS: Final = (
         "nothing expires in a time in which nobody could renew",
         (Edit(sessions.tick, "if not command.expire:", "if False:"),),
         world="stepping",
+    ),
+    Mutant(
+        "a step of the store's clock that is followed",
+        "what a step adds counts for nothing",
+        (Edit(NetworkClock._slew, "max(-most_us, min(most_us, self._gap_us()))", "max(0, self._gap_us())"),),
+        world="timing",
+    ),
+    Mutant(
+        "a server that starts with the stepped clock",
+        "a server that starts continues the time of those that run",
+        (Edit(NetworkClock.recorded, "self._ahead_us -= behind_us", "pass"),),
+        world="timing",
+    ),
+    Mutant(
+        "a step that nobody records",
+        "a server that starts continues the time of those that run",
+        (
+            Edit(
+                NetworkClock.to_record,
+                "return behind_us if abs(behind_us - self._recorded_us)",
+                "return None if behind_us",
+            ),
+        ),
+        world="timing",
     ),
 )
 

@@ -50,13 +50,25 @@ def resetting(seed: int) -> Run:
 
 
 def stepping(seed: int) -> Run:
-    """The store's clock steps, and nothing else goes wrong."""
+    """The time that servers use steps, as it does when another server is ahead; nothing else goes wrong."""
     run = _of(
         seed, shape="servers", embedded=0, servers=1, remotes=4, rests=0, long_holds=0.3, clock_steps=True, drift=0.0,
         loses_tail=False, faults_every_us=10 * SECOND, lost_request=0.0, lost_answer=0.0, crash=0.0, message_lost=0.0,
         message_late=0.0, message_doubled=0.0,
     )  # fmt: skip
     run.faults._kinds = [(1, run.faults._step_clock)]
+    run.world.access._far = False  # no server disciplines the store's clock
+    return run
+
+
+def timing(seed: int) -> Run:
+    """The store's clock steps while servers run, stop, die and start."""
+    run = _of(
+        seed, shape="servers", embedded=0, servers=3, remotes=3, rests=1, clock_steps=True, loses_tail=False,
+        faults_every_us=4 * SECOND,
+    )  # fmt: skip
+    faults = run.faults
+    faults._kinds = [(4, faults._step_clock), (1, faults._kill), (1, faults._stop), (1, faults._drain)]
     return run
 
 
@@ -162,7 +174,7 @@ def _of(seed: int, **changes: object) -> Run:
 
 
 _ALL: Final = (
-    usual, remote, reconnecting, resetting, stepping, renewing, losing, calm, killing, stalling, parting,
+    usual, remote, reconnecting, resetting, stepping, timing, renewing, losing, calm, killing, stalling, parting,
     unanswered, editing, spending,
 )  # fmt: skip
 WORLDS: Final[dict[str, Callable[[int], Run]]] = {world.__name__: world for world in _ALL}

@@ -32,6 +32,7 @@ from ebbgate.core.model import SECOND, Stored
 from ebbgate.engine.engine import Engine, StoreCall
 from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.base import Conflict
+from ebbgate.stores.network_clock import NetworkClock
 from ebbgate.testing import invariants
 from ebbgate.testing.simulated.run import Run
 from ebbgate.testing.simulated.store import SimulatedStore
@@ -56,6 +57,7 @@ SEEDS = [
     (6031, 3_000, "a lease that waited again, since the store had lost its tail, stopped all renewals"),
     (3, 2_000, "a session with connections to two servers was away when one of them broke"),
     (1073, 5_000, "who inherited a patience that was over was not looked at"),
+    (1039417331032, 2_500, "a step of the store's clock aged what was remembered of a released lease"),
 ]
 
 
@@ -211,6 +213,27 @@ def test_a_lease_of_no_slots_that_cannot_be_renewed_does_not_keep_the_renewer_bu
     upkeep = Upkeep({"l": lease}, lambda low, high: (low + high) / 2)
     assert upkeep.due(now_us) == [lease]
     assert upkeep.next_us(now_us) > now_us + SECOND // 2
+
+
+def test_a_late_duplicate_of_a_released_lease_is_not_granted_though_the_stores_clock_stepped() -> None:
+    """A stopped server had the duplicate unread; meanwhile the clock stepped by an hour, and another server ran."""
+    machine_us, step_us = SECOND, 0
+    clock = NetworkClock(lambda: machine_us)
+
+    def now_us() -> int:
+        clock.measured(machine_us, T0 + machine_us + step_us)
+        return clock.now_us()
+
+    book = book_of({"a": 1})
+    asked = ask("l", "a")
+    assert isinstance(decide(book, now_us(), asked)[0], Held)
+    decide(book, now_us(), Release("l", "s", 1))
+    step_us = 3_600 * SECOND
+    machine_us += 8 * SECOND
+    for number in range(3):  # whatever would forget the ended lease
+        decide(book, now_us(), ask(f"other{number}", "a"), Release(f"other{number}", "s", 1))
+    machine_us += 6 * SECOND
+    assert isinstance(decide(book, now_us(), asked)[0], Ended)
 
 
 class Lossy:

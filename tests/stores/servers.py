@@ -40,6 +40,51 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+FAKETIME = next(
+    iter(
+        [
+            *Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"),
+            *Path("/usr/lib/faketime").glob("libfaketimeMT.so.1"),
+        ]
+    ),
+    None,
+)
+"""The library that gives a process another wall clock."""
+
+
+@dataclass
+class WallClock:
+    """The wall clock of a server that was started with `environment`; its monotonic clock is the machine's."""
+
+    file: Path
+    ahead_seconds: float = 0.0
+
+    def step(self, seconds: float) -> None:
+        """Step it, while the server runs."""
+        self.ahead_seconds += seconds
+        new = self.file.with_suffix(".new")
+        new.write_text(f"{self.ahead_seconds:+f}")
+        new.chmod(0o644)
+        new.replace(self.file)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ, "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.file),
+            "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DONT_RESET": "1",
+        }  # fmt: skip
+
+
+@contextmanager
+def wall_clock() -> Iterator[WallClock]:
+    """Have a wall clock that can be stepped."""
+    with folder() as home:
+        clock = WallClock(home / "clock")
+        clock.step(0)
+        yield clock
+
+
 @contextmanager
 def folder() -> Iterator[Path]:
     """Have a short folder that a server of another user may use; sockets need short names."""
@@ -215,7 +260,7 @@ def reachable(programs: Path, home: Path, user: dict[str, Any]) -> Path:
 
 
 @contextmanager
-def postgres(programs: Path, *options: str) -> Iterator[Postgres]:
+def postgres(programs: Path, *options: str, clock: WallClock | None = None) -> Iterator[Postgres]:
     """Have a fresh PostgreSQL server; it does not run as root, whoever the tests are."""
     with folder() as home:
         user: dict[str, Any] = {}
@@ -234,6 +279,8 @@ def postgres(programs: Path, *options: str) -> Iterator[Postgres]:
             str(programs / "postgres"), "-D", str(data), "-c", f"unix_socket_directories={home}",
             "-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=32MB", *options,
         ]  # fmt: skip
+        if clock is not None:
+            user["env"] = clock.environment
         server = Postgres(command, user, home / "log", folder=home)
         server.start()
         try:
@@ -311,7 +358,7 @@ def system_redis() -> Path | None:
 
 
 @contextmanager
-def redis(program: Path, *options: str) -> Iterator[Redis]:
+def redis(program: Path, *options: str, clock: WallClock | None = None) -> Iterator[Redis]:
     """Have a fresh Redis or Valkey server."""
     with folder() as home:
         port = free_port()
@@ -319,7 +366,7 @@ def redis(program: Path, *options: str) -> Iterator[Redis]:
             str(program), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--save", "",
             "--daemonize", "no", *options,
         ]  # fmt: skip
-        server = Redis(command, {}, home / "log", port=port)
+        server = Redis(command, {"env": clock.environment} if clock else {}, home / "log", port=port)
         server.start()
         try:
             yield server

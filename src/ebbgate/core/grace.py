@@ -1,7 +1,8 @@
 """When leases may expire: never for time in which nobody could renew.
 
-Whoever decides tells what it has noticed: that it became ready, that its own loop stalled, that the store was
-out of reach, that the store's clock ran ahead. From then on nothing expires for the length of the grace.
+The decider reports what it noticed: that it became ready, that its own loop stalled, that the store was unreachable,
+that its time jumped to that of another server. From then on nothing expires for the length of the grace. Steps of a
+store's clock need no rule here: they never reach a decision (`ebbgate.stores.network_clock`).
 """
 
 from typing import Final
@@ -25,7 +26,7 @@ class Grace:
         self.until_us = -1
 
     def begin(self, now_us: int) -> None:
-        """Suspend expiry from now: the decider became ready, or stalled, or the store's clock ran ahead."""
+        """Suspend expiry from now: the decider became ready, or stalled, or its time jumped ahead."""
         self.until_us = max(self.until_us, now_us + self._length_us)
 
     @property

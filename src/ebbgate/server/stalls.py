@@ -1,11 +1,15 @@
-"""Noticing that this process stood still, or that the store's clock ran ahead: nobody could renew meanwhile."""
+"""Detection of times in which no client could renew: this process stalled, or the time in use jumped ahead.
+
+A step of a network store's clock is not among them: `NetworkClock` keeps it out of the time. What is left are jumps to
+the instant of another server's commit, after this machine's own clock stood still.
+"""
 
 import logging
-import time
 from typing import Final, Protocol
 
 from ebbgate.core.grace import STALL_US
 from ebbgate.core.model import SECOND
+from ebbgate.stores.network_clock import machine_us
 
 _log: Final = logging.getLogger("ebbgate.server")
 
@@ -28,12 +32,12 @@ class Stalls:
 
     def begin(self, now_us: int) -> None:
         """All is well at `now_us` of the store's clock."""
-        self._ran_us = time.monotonic_ns() // 1000
+        self._ran_us = machine_us()
         self._ahead_us = now_us - self._ran_us
 
     def seen(self) -> tuple[int, bool]:
         """Return the store's time, and whether there was a stall since this was asked last."""
-        monotonic_us = time.monotonic_ns() // 1000
+        monotonic_us = machine_us()  # it runs while the machine sleeps, when no client could renew either
         now_us = self._store.clock()
         ahead_us = now_us - monotonic_us
         stalled = monotonic_us - self._ran_us > STALL_US or ahead_us - self._ahead_us > STALL_US

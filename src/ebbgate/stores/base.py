@@ -211,7 +211,7 @@ class NetworkStore(Protocol):
         """Return the store's time, microseconds since 1970, without asking: every answer brings it along.
 
         It never goes back, neither behind what it returned before nor behind the last committed instant that
-        was taken in, and it is not ahead of the store's own clock unless that was set back.
+        was applied. Steps of the store's own clock add nothing to it; see `ebbgate.stores.network_clock`.
 
         Raises:
             StoreUnavailable: the store never answered yet.

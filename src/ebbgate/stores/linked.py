@@ -1,6 +1,7 @@
 """What the stores behind a network share: one link for calls, another one for news, and the clock between them."""
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Final, Generic, TypeVar
@@ -9,6 +10,8 @@ from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.base import Delta, Version
 from ebbgate.stores.link import Link
 from ebbgate.stores.network_clock import NetworkClock
+
+_log: Final = logging.getLogger("ebbgate.stores")
 
 LOOK_SECONDS: Final = 1.0
 """How often the version and the clock are looked at when nobody tells anything."""
@@ -57,6 +60,21 @@ class LinkedStore(ABC, Generic[C]):
         self._closed = True
         await self._ear.close()
         await self._link.close()
+
+    async def _record(self, connection: C) -> None:
+        """Record in the store how far its clock is ahead of the time in use, if it stepped; see `NetworkClock`."""
+        behind_us = self._clock.to_record()
+        if behind_us is not None:
+            _log.warning(
+                "clock of the store stepped; rates, cool-downs and expiry continue with the server's own clock",
+                extra={"store_ahead_seconds": behind_us / 1e6},
+            )
+            await self._write_behind(connection, behind_us)
+            self._clock.recorded(behind_us)
+
+    @abstractmethod
+    async def _write_behind(self, connection: C, behind_us: int) -> None:
+        """Record how far the store's clock is ahead of the time in use."""
 
     @abstractmethod
     async def _changes_since(self, connection: C, version: Version) -> Delta:

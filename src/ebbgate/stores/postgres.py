@@ -83,8 +83,9 @@ class PostgresStore(LinkedStore[Connection]):
         values = ", ".join(["%s"] * 11)
         self._sql_commit = f"SELECT * FROM {schema}.write_commit({values}, {DELTA_MAX + 1})"  # noqa: S608
         self._sql_changes = f"SELECT * FROM {schema}.read_changes(%s, %s, %s, {DELTA_MAX + 1})"  # noqa: S608
+        self._sql_behind = f"(SELECT behind_us FROM {schema}.namespace WHERE id = l.namespace)"  # noqa: S608
         self._sql_newest = (
-            f"SELECT {schema}.clock_us(), version, tag, instant_us, token, arrival FROM {schema}.log "  # noqa: S608
+            f"SELECT {schema}.clock_us(), version, tag, {self._sql_behind} FROM {schema}.log l "  # noqa: S608
             "WHERE namespace = %s ORDER BY version DESC LIMIT 1"
         )
 
@@ -138,6 +139,8 @@ class PostgresStore(LinkedStore[Connection]):
         if row is None:
             return True  # nothing was loaded yet, or the namespace is gone
         self._clock.measured(asked_us, row[0])
+        self._clock.recorded(row[3])
+        await self._record(connection)
         self._is_deaf = False
         return Version(row[1], row[2]) != self._newest
 
@@ -160,6 +163,7 @@ class PostgresStore(LinkedStore[Connection]):
             self._clock.measured(asked_us, entries[0][1])
             self._newest = Version(base.number + 1, tag)
             self._lost = 0
+            await self._record(connection)
             return self._newest
         self._lost += 1
         raise Conflict(self._delta(asked_us, base, [entry[1:] for entry in entries]))
@@ -213,6 +217,7 @@ class PostgresStore(LinkedStore[Connection]):
         await self._end_turn(connection)
         delta = await self._read_changes(connection, version)
         if delta is not None:
+            await self._record(connection)
             return delta
         row = await self._row(
             connection,
@@ -248,9 +253,9 @@ class PostgresStore(LinkedStore[Connection]):
         schema = self.place.quoted_schema
         asked_us = self._clock.elapsed_us()
         cursor = await connection.execute(  # one statement: version and rows are of one instant
-            f"(SELECT ''::text, tag, NULL::json, {schema}.clock_us(), version, instant_us, token, arrival "  # noqa: S608
-            f"FROM {schema}.log WHERE namespace = %s ORDER BY version DESC LIMIT 1) "
-            f"UNION ALL SELECT kind, id, body, 0, 0, 0, 0, 0 FROM {schema}.record WHERE namespace = %s",
+            f"(SELECT ''::text, tag, NULL::json, {schema}.clock_us(), {self._sql_behind}, version, instant_us, "  # noqa: S608
+            f"token, arrival FROM {schema}.log l WHERE namespace = %s ORDER BY version DESC LIMIT 1) "
+            f"UNION ALL SELECT kind, id, body, 0, 0, 0, 0, 0, 0 FROM {schema}.record WHERE namespace = %s",
             (self._namespace, self._namespace),
         )
         first, *records = await cursor.fetchall() or [("nothing",)]
@@ -259,13 +264,20 @@ class PostgresStore(LinkedStore[Connection]):
                 f"the store {self.place} is corrupt: its log is empty; restore a backup, or take another namespace"
             )
         self._clock.measured(asked_us, first[3])
-        version, head = Version(first[4], first[1]), Head(*first[5:])
+        self._clock.recorded(first[4])
+        version, head = Version(first[5], first[1]), Head(*first[6:])
         self._took_in(version, head)
         return Snapshot(version, head, [Row(kind, id_, body) for kind, id_, body, *_ in records])
 
     def _took_in(self, version: Version, head: Head) -> None:
         self._newest = version
         self._clock.committed(head.instant_us)
+
+    async def _write_behind(self, connection: Connection, behind_us: int) -> None:
+        await connection.execute(
+            f"UPDATE {self.place.quoted_schema}.namespace SET behind_us = %s WHERE id = %s",  # noqa: S608
+            (behind_us, self._namespace),
+        )
 
     async def _find(self, connection: Connection, tag: str, base: Version) -> Version | None:
         await self._end_turn(connection)

@@ -39,6 +39,7 @@ _WAIT: Final = 2
 _SCRIPT: Final = (Path(__file__).parent / "schema" / "redis" / "commit.lua").read_bytes()
 _SHA: Final = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()
 _HEAD: Final = ("version", "tag", "instant_us", "token", "arrival")
+_BEHIND: Final = "behind_us"
 
 
 class RedisStore(LinkedStore[Connection]):
@@ -138,6 +139,7 @@ class RedisStore(LinkedStore[Connection]):
             raise Conflict(self._delta(base, answer))
         self._lost = False
         self._newest = made
+        await self._record(connection)
         return made
 
     async def _changes_since(self, connection: Connection, version: Version) -> Delta:
@@ -150,6 +152,7 @@ class RedisStore(LinkedStore[Connection]):
             answer = await self._run(connection, version, ())  # it moved in between
         delta = self._delta(version, answer)
         if delta is not None:
+            await self._record(connection)
             return delta
         said, oldest = await ask(
             connection, ("HMGET", self._head, *_HEAD), ("XRANGE", self._log, "-", "+", "COUNT", 1)
@@ -178,12 +181,14 @@ class RedisStore(LinkedStore[Connection]):
             connection,
             ("MULTI",),
             ("TIME",),
-            ("HMGET", self._head, *_HEAD),
+            ("HMGET", self._head, *_HEAD, _BEHIND),
             *(("HGETALL", records) for records in self._records),
             ("EXEC",),
         )
         self._clock.measured(asked_us, _instant_us(answers[0]))
-        version, head = _head(answers[1])
+        *said, behind = answers[1]
+        self._clock.recorded(int(behind or 0))
+        version, head = _head(said)
         self._took_in(version, head)
         rows = [
             Row(kind, flat[at].decode(), flat[at + 1])
@@ -195,6 +200,9 @@ class RedisStore(LinkedStore[Connection]):
     def _took_in(self, version: Version, head: Head) -> None:
         self._newest = version
         self._clock.committed(head.instant_us)
+
+    async def _write_behind(self, connection: Connection, behind_us: int) -> None:
+        await ask(connection, ("HSET", self._head, _BEHIND, behind_us))
 
     async def _find(self, connection: Connection, tag: str, base: Version) -> Version | None:
         made = Version(base.number + 1, tag)
@@ -222,8 +230,10 @@ class RedisStore(LinkedStore[Connection]):
         if news:
             return True
         asked_us = self._clock.elapsed_us()
-        now, said = await ask(connection, ("TIME",), ("HMGET", self._head, *_HEAD))
+        now, (*said, behind) = await ask(connection, ("TIME",), ("HMGET", self._head, *_HEAD, _BEHIND))
         self._clock.measured(asked_us, _instant_us(now))
+        self._clock.recorded(int(behind or 0))
+        await self._record(connection)
         return _head(said)[0] != self._newest
 
 

@@ -168,7 +168,7 @@ class StoreLost(Event, frozen=True, kw_only=True, tag="store_lost"):
 
 
 class ClockStepped(Event, frozen=True, kw_only=True, tag="clock_stepped"):
-    """The store's own clock stepped by so much."""
+    """A step of the store's clock counted as time that passed, because no running server saw it."""
 
     by_us: int
 

@@ -88,7 +88,11 @@ class Decider:
         self._is_mine = is_mine
         self._serves = serves
         self._ran_us = process.kernel.now_us
-        self._ahead_us = access.step_us
+        self._ahead_us = self.clock() - process.kernel.now_us
+
+    def clock(self) -> int:
+        """Return the time that decisions use."""
+        return self.access.time_of(self.process)
 
     def submit(self, job: Job) -> Job:
         """Have a job done."""
@@ -118,7 +122,7 @@ class Decider:
         now_us = self.access.kernel.now_us
         until_us = now_us + round(self.poll_us * self.access.kernel.random.uniform(0.5, 1.0))
         if self.plan_us >= 0:
-            until_us = min(until_us, max(self.plan_us - self.access.step_us, now_us))
+            until_us = min(until_us, now_us + max(self.plan_us - self.clock(), 0))
         return until_us
 
     def _watch(self) -> None:
@@ -126,11 +130,11 @@ class Decider:
         now_us = self.access.kernel.now_us
         if self._serves:
             late = now_us - self._ran_us > self.poll_us + STALL_US
-            if late or self.access.step_us - self._ahead_us > STALL_US:
-                self.grace.begin(self.access.clock())
+            if late or self.clock() - now_us - self._ahead_us > STALL_US:
+                self.grace.begin(self.clock())
                 self.stalled()
         self._ran_us = now_us
-        self._ahead_us = self.access.step_us
+        self._ahead_us = self.clock() - now_us
 
     def _work(self, jobs: list[Job]) -> Steps:
         told: list[Told] = []
@@ -140,10 +144,10 @@ class Decider:
             if not self._serves and any(_is_unknown(outcome) for job in jobs for outcome in job.outcomes):
                 self.greeted = False
                 told += yield from self._carry_out(jobs)
-            self.grace.succeeded(self.access.clock())
+            self.grace.succeeded(self.clock())
         except EbbgateError as error:
-            self.grace.failed(self.access.clock())
-            self._retry_us = self.access.clock() + RETRY_US
+            self.grace.failed(self.clock())
+            self._retry_us = self.clock() + RETRY_US
             for job in jobs:
                 job.error = error
         for job in jobs:
@@ -163,7 +167,7 @@ class Decider:
         before = len(commands)
         for job in jobs:
             commands.extend(job.commands)
-        now_us = self.access.clock()
+        now_us = self.clock()
         if self.book.is_tick_due(now_us):
             commands.append(Tick(self.grace.is_over(now_us), until_us=now_us))
         batch = yield from self.engine.carry_out(commands)
@@ -183,16 +187,16 @@ class Decider:
         try:
             yield from self._refresh()
         except EbbgateError:
-            self.grace.failed(self.access.clock())
-            self._retry_us = self.access.clock() + RETRY_US
+            self.grace.failed(self.clock())
+            self._retry_us = self.clock() + RETRY_US
             self.plan_us = self._retry_us
             return False
         self._plan()
-        return 0 <= self.plan_us <= self.access.clock()
+        return 0 <= self.plan_us <= self.clock()
 
     def _plan(self) -> None:
         """Find out when to look again, though nobody calls: see `EmbeddedGate`."""
-        self.planned_us = now_us = self.access.clock()
+        self.planned_us = now_us = self.clock()
         may_expire = self.grace.is_over(now_us)
         due = self.book.next_due(now_us, expire=may_expire)
         plan_us = due.at_us

@@ -275,15 +275,15 @@ class Faults:
             return
         access, kernel = self.world.access, self.world.kernel
         forward = kernel.happens(0.5)
-        far = kernel.between(SECOND + SECOND // 10, 200 * SECOND) if kernel.happens(0.5) else 0
-        by_us = far or kernel.between(1_000, SECOND // 5)
+        far = kernel.between(SECOND + SECOND // 10, 3 * 86_400 * SECOND) if kernel.happens(0.5) else 0
+        by_us = far or kernel.between(1_000, SECOND)
         by_us = by_us if forward else -by_us
         if kernel.happens(0.3):
             by_us = HOUR_US
             access.count("clock an hour ahead")
-        access.step_us += by_us
+        access.step(by_us)
         access.count("clock stepped")
-        self.world.record(h.ClockStepped(when_us=kernel.now_us, by_us=by_us))
+        kernel.note("world", "steps the clock", by_us)
 
     def _lose_tail(self) -> None:
         world, kernel = self.world, self.world.kernel

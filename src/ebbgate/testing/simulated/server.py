@@ -24,7 +24,7 @@ from ebbgate.testing.simulated.decider import Decider, Job
 from ebbgate.testing.simulated.kernel import Bell, Kernel, Process, Sleep, Task, Until
 from ebbgate.testing.simulated.loop import SimulatedLoop
 from ebbgate.testing.simulated.network import Network
-from ebbgate.testing.simulated.store import Access
+from ebbgate.testing.simulated.store import MEASURED_US, Access
 from ebbgate.testing.simulated.wire import Wire
 
 SILENT_US: Final = 20 * SECOND
@@ -70,7 +70,7 @@ class Front:
         self.address = server.name
         self.turn = 0  # rises with every question: nobody is kept waiting for others here
         self.lasts = Lasts()
-        self.store = server.host.access  # has the clock
+        self.store = server  # has the clock
         self._server = server
 
     @property
@@ -201,11 +201,12 @@ class Server:
             is_mine=lambda session: session in self.sessions or session == REST,
             serves=True,
         )
-        self.decider.grace.begin(host.access.clock())
+        self.decider.grace.begin(self.clock())
         self.decider.stalled = self._hurry
         self.decider.committed = self._show
         self.process.start(self.decider.run())
         self.process.start(self._watch())
+        self.process.start(self._measure())
 
     def _watch(self) -> Task:
         """Miss those who fell silent, and after the recovery grace those who did not come back."""
@@ -222,6 +223,15 @@ class Server:
             if not has_missed and kernel.now_us - began_us > 30 * SECOND:
                 has_missed = True
                 self.sessions.miss_absent()
+
+    def clock(self) -> int:
+        """Return the store's time, as this server has it."""
+        return self.host.access.time_of(self.process)
+
+    def _measure(self) -> Task:
+        while True:
+            yield Sleep(MEASURED_US)
+            self.host.access.measure(self.process)
 
     def accept(self, wire: Wire) -> ServerEnd:
         """Take a new connection."""
@@ -292,7 +302,7 @@ class Server:
     def _show(self, stored: Sequence[Stored] | None) -> None:
         with self.loop.running():
             for watcher in self.front.watchers:
-                watcher(stored, self.host.access.clock())
+                watcher(stored, self.clock())
 
     def _wake_all(self) -> None:
         hearing, self._hearing = self._hearing, {}

@@ -3,11 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ebbgate.core.model import Head
+from ebbgate.core.model import SECOND, Head
 from ebbgate.engine.engine import StoreCall
 from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.base import EMPTY, Conflict, Delta, Row, Snapshot, TooOld, Version
-from ebbgate.testing.simulated.kernel import Answer, Kernel, Process
+from ebbgate.stores.network_clock import SLEW, NetworkClock
+from ebbgate.testing.simulated.kernel import STARTED_US, Answer, Kernel, Process
+
+MEASURED_US: Final = SECOND
+"""How often a server of a network store measures its clock when nothing else asks the store."""
 
 KEPT: Final = 400
 """How many commits can be told or undone."""
@@ -87,14 +91,78 @@ class SimulatedStore:
         return lost
 
 
+OSCILLATORS: Final = 200e-6
+"""How much the monotonic clock of a server differs from true time."""
+
+ALLOWED: Final = OSCILLATORS + 2 / SLEW
+"""How much the time of decisions may differ from true time, in parts: the slew, and what that runs after."""
+
+ROUND_TRIPS_US: Final = SECOND // 4
+"""What servers that start one after the other may add, each by its first measurement."""
+
+
+class TimeLaw:
+    """The law of clocks: a step of the store's clock counts for nothing while a server runs.
+
+    A step counts only if a server starts before any running one has measured it: then it is downtime for all that
+    anybody can know.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        """Allow no difference from true time yet."""
+        self._kernel = kernel
+        self._low_us = self._high_us = 0  # how far the time may differ from true time
+        self._unseen: list[int] = []  # steps that no server has measured
+        self.counted: Callable[[int], None] = _keep_to_itself  # called with each step that counts as downtime
+
+    def stepped(self, by_us: int) -> None:
+        """Note a step of the store's clock."""
+        self._unseen.append(by_us)
+
+    def measured(self) -> None:
+        """Note that a running server measured the clock: from now on the steps before are known as such."""
+        self._unseen.clear()
+
+    def started(self) -> None:
+        """Note that a server read the time for the first time."""
+        for by_us in self._unseen:
+            self.counted(by_us)
+        self._low_us += sum(min(by_us, 0) for by_us in self._unseen)
+        self._high_us += sum(max(by_us, 0) for by_us in self._unseen)
+        self._unseen.clear()
+
+    def check(self, time_us: int) -> None:
+        """Check the time that a server reads now.
+
+        Raises:
+            AssertionError: a step of the store's clock was taken for time that passed.
+        """
+        ahead_us = time_us - self._kernel.now_us
+        allowed_us = (self._kernel.now_us - STARTED_US) * ALLOWED + ROUND_TRIPS_US
+        assert self._low_us - allowed_us <= ahead_us <= self._high_us + allowed_us, (
+            f"time is {ahead_us / SECOND:g} s ahead of true time; allowed are {self._low_us / SECOND:g} to "
+            f"{self._high_us / SECOND:g} s, and {allowed_us / SECOND:g} s for the slew"
+        )
+
+
 class Access:
     """The way from processes to the store: slow, and unreliable as the world has it."""
 
-    def __init__(self, kernel: Kernel, store: SimulatedStore) -> None:
-        """Lead to `store` without any fault; set the probabilities."""
+    def __init__(self, kernel: Kernel, store: SimulatedStore, *, far: bool = False) -> None:
+        """Lead to `store` without any fault; set the probabilities.
+
+        Args:
+            kernel: has the true time.
+            store: at the end of the way.
+            far: it is behind a network: each process disciplines the store's clock by its own, as servers do.
+        """
         self.kernel = kernel
         self.store = store
+        self.time = TimeLaw(kernel)
         self.step_us = 0  # by how much the store's clock is ahead of true time
+        self._far = far
+        self._behind_us = 0  # what is on record in the store
+        self._clocks: dict[Process, NetworkClock] = {}
         self.down = False
         self.lost_request = 0.0
         self.lost_answer = 0.0
@@ -111,6 +179,55 @@ class Access:
         """Return the store's own time."""
         return self.kernel.now_us + self.step_us
 
+    def time_of(self, process: Process) -> int:
+        """Return the time that decisions of a process use."""
+        if not self._far:
+            return self.clock()
+        clock = self._clocks.get(process)
+        if clock is None:
+            drift = self.kernel.random.uniform(-OSCILLATORS, OSCILLATORS)
+            clock = NetworkClock(lambda: round((self.kernel.now_us - STARTED_US) * (1 + drift)))
+            self._clocks[process] = clock
+            self._measure(clock)
+            clock.recorded(self._behind_us)
+            self.time.started()
+        now_us = clock.now_us()
+        self.time.check(now_us)
+        return now_us
+
+    def measure(self, process: Process) -> None:
+        """Have a process measure the clock of the store, as it does when nothing else asks the store."""
+        if self._reaches(process):
+            self.time_of(process)
+            self._answered(process)
+
+    def step(self, by_us: int) -> None:
+        """Step the store's clock."""
+        self.step_us += by_us
+        if self._far:
+            self.time.stepped(by_us)
+        else:
+            self.time.counted(by_us)
+
+    def _measure(self, clock: NetworkClock) -> None:
+        now_us = clock.elapsed_us()
+        clock.measured(now_us - self.kernel.random.randint(0, self.latency_us[1]), self.clock())
+
+    def _answered(self, process: Process, reply: object = None) -> None:
+        clock = self._clocks.get(process)
+        if clock is None:
+            return
+        self._measure(clock)
+        if isinstance(reply, Snapshot | Delta):
+            clock.committed(reply.head.instant_us)
+        self.time.measured()
+        if (behind_us := clock.to_record()) is not None:
+            self._behind_us = behind_us
+        clock.recorded(self._behind_us)
+
+    def _reaches(self, process: Process) -> bool:
+        return not self.down and self._cut_off.get(process.name, 0) <= self.kernel.now_us
+
     def count(self, fault: str) -> None:
         """Count a fault that was injected."""
         self.faults[fault] = self.faults.get(fault, 0) + 1
@@ -119,12 +236,11 @@ class Access:
         """Carry out one call for a process."""
         delay_us = self.kernel.between(*self.latency_us)
         if wanted.method == "clock":
-            answer(self.clock(), 0)  # at once: the offset to it was measured before
+            answer(self.time_of(process), 0)  # at once: the offset to it was measured before
             return
         if wanted.method == "commit" and (ambush := self.ambush.pop(process.name, None)) is not None:
             ambush()
-        cut_off = self._cut_off.get(process.name, 0) > self.kernel.now_us
-        if self.down or cut_off or self.kernel.happens(self.lost_request):
+        if not self._reaches(process) or self.kernel.happens(self.lost_request):
             self.count("request to the store lost")
             if wanted.method == "commit" and not self.down and self.kernel.happens(self.late_commit):
                 self.count("commit late, after its process gave it up")
@@ -148,6 +264,7 @@ class Access:
                 self._cut_off[process.name] = self.kernel.now_us + self.kernel.between(10_000, 3_000_000)
             answer(StoreUnavailable("simulated: the answer was lost"), delay_us)
         else:
+            self._answered(process, reply)
             answer(reply, delay_us)
             if when == "after":
                 process.soon(lambda: self._crash(process, when), delay_us + self.kernel.between(1, 2_000))
@@ -167,6 +284,10 @@ class Access:
     def _crash(self, process: Process, when: str) -> None:
         self.count(f"crash {when} a commit")
         self.crashed.append(process)
+
+
+def _keep_to_itself(_by_us: int) -> None:
+    """Tell nobody of a step."""
 
 
 def _short(wanted: StoreCall, reply: object) -> str:

@@ -38,8 +38,9 @@ class World:
         self.plan = plan = plan or plan_of(seed)
         self.kernel = kernel = Kernel(seed)
         self.settings = Settings()
-        self.access = access = Access(kernel, SimulatedStore())
+        self.access = access = Access(kernel, SimulatedStore(), far=plan.shape == "servers")
         access.spared = OPERATOR
+        access.time.counted = lambda by_us: self.record(h.ClockStepped(when_us=kernel.now_us, by_us=by_us))
         self.network = network = Network(kernel, access.count)
         access.latency_us = (10, 500) if plan.shape == "machine" else (200, 5_000)
         told_us = (30 if plan.shape == "machine" else 120) * SECOND  # messages are lost again and again
