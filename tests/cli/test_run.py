@@ -118,13 +118,19 @@ def test_a_rate_limit_is_spent_before_the_command_starts(real: Real, db: LimitIn
     assert real("run", "--rate-limit", "api", "--occupy", "3", "--", "true").code == 2
 
 
-def test_a_name_that_does_not_exist_warns_or_fails_with_strict(real: Real, db: LimitInfo) -> None:
-    loose = real("run", "--limit", "dbb", "--", "echo", "ran")
-    assert (loose.code, loose.out) == (0, "ran\n")
-    assert loose.err.startswith("ebbgate: warning: no limit is named 'dbb'")
-    assert len(loose.err.splitlines()) == 1
-    strict = real("run", "--limit", "db", "--limit", "dbb", "--strict", "--", "echo", "ran")
-    assert (strict.code, strict.out) == (3, "")
+def test_a_limit_that_does_not_exist_fails_unless_told_to_run(real: Real, db: LimitInfo) -> None:
+    for flags in (("--limit", "dbb"), ("--limit", "db", "--limit", "dbb"), ("--rate-limit", "dbb")):
+        refused = real("run", *flags, "--", "echo", "ran")
+        assert (refused.code, refused.out) == (3, "")
+        assert "'dbb'" in refused.err
+        assert "'db'" in refused.err.replace("'dbb'", ""), "the name that was probably meant"
+        assert "--if-missing run" in refused.err
+        assert len(refused.err.splitlines()) == 1
+        ran = real("run", *flags, "--if-missing", "run", "--", "echo", "ran")
+        assert (ran.code, ran.out) == (0, "ran\n")
+        assert ran.err.startswith("ebbgate: warning: no limit is named 'dbb'")
+        assert len(ran.err.splitlines()) == 1
+    assert real("run", "-l", "db", "--strict", "--if-missing", "run", "--", "true").code == 2
     assert held(real) == 0
 
 
@@ -151,7 +157,7 @@ def test_a_command_that_cannot_be_run_takes_no_slot(real: Real, db: LimitInfo, t
     assert held(real) == 0
 
 
-@pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2"])
+@pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH"])
 def test_a_signal_is_passed_on_to_the_command(real: Real, db: LimitInfo, name: str) -> None:
     script = f'trap "echo got {name}; exit 9" {name}; echo ready; while :; do read line; done'
     with real.started("run", "-l", "db", "--", "bash", "-c", script) as process:
@@ -235,27 +241,29 @@ def test_nothing_outlives_a_guard_that_is_killed(real: Real, db: LimitInfo) -> N
     assert held(real) == 0
 
 
-def test_what_a_command_leaves_behind_on_purpose_lives_on(real: Real, db: LimitInfo) -> None:
+def test_wait_for_command_releases_the_slots_when_the_command_ends(real: Real, db: LimitInfo) -> None:
     script = "setsid sleep 300 >/dev/null 2>&1 & echo $!"
-    pid = int(real("run", "-l", "db", "--", "sh", "-c", script).out)
-    assert is_running(pid)
-    os.kill(pid, signal.SIGKILL)
+    pid = int(real("run", "-l", "db", "--wait-for", "command", "--", "sh", "-c", script).out)
+    try:
+        assert is_running(pid)
+        assert held(real) == 0
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
-def test_a_lost_lease_ends_the_command_with_strict(real: Real, db: LimitInfo) -> None:
-    with real.started("run", "-l", "db", "--strict", "--", "sh", "-c", TREE) as process:
+def test_a_lost_lease_ends_the_command_and_its_descendants(real: Real, db: LimitInfo) -> None:
+    with real.started("run", "-l", "db", "--", "sh", "-c", TREE) as process:
         family = [int(line_of(process)), int(line_of(process))]
         with Client(real.url) as client:
             client.revoke_lease(client.list_leases()[0].id)
         code, out, err = ended(process)
         assert (code, out) == (1, "")
-        assert "was lost (revoked)" in err
-        assert len(err.splitlines()) == 1
+        assert err == "ebbgate: lost the lease on 'db' (revoked), so the command was ended\n"
         assert not any(map(is_running, family))
 
 
-def test_a_lost_lease_warns_without_strict_and_the_command_goes_on(real: Real, db: LimitInfo) -> None:
-    with real.holding("--limit", "db") as process:
+def test_a_lost_lease_only_warns_with_if_lost_run(real: Real, db: LimitInfo) -> None:
+    with real.holding("--limit", "db", "--if-lost", "run") as process:
         with Client(real.url) as client:
             client.revoke_lease(client.list_leases()[0].id)
         assert process.stderr is not None

@@ -27,7 +27,7 @@ _EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "lease revoke": ("lease revoke 5f0e3c1a",),
     "run": (
         "run --limit database -- pg_dump shop",
-        "run --limit gpu --occupy 2 --timeout 0 --strict -- python train.py",
+        "run --limit gpu --occupy 2 --timeout 0 -- python train.py",
         "run --limit database --rate-limit api -- ./sync.sh",
     ),
     "top": ("top", "top database", "top --sort waiting --once"),

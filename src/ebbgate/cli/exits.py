@@ -36,6 +36,12 @@ class NotExecutable(errors.EbbgateError):
     code = "not_executable"
 
 
+class LostSlots(errors.EbbgateError):
+    """`run` ended its command because the lease was lost."""
+
+    code = errors.LeaseLost.code
+
+
 class Interrupted(BaseException):
     """A signal came while nothing was run yet."""
 

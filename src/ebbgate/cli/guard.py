@@ -1,44 +1,62 @@
-"""The process between `ebbgate run` and its command, so that the command never outlives the slot.
+"""The process between `ebbgate run` and its command, so that the work never outlives the slot.
 
-`ebbgate run` forks a guard before it has any thread, and the guard starts the command. When `ebbgate run` is
-gone, however it died, the kernel closes its end of their socket, and the guard kills the command with
-everything it started. When the guard itself is killed, the kernel kills the command (`PR_SET_PDEATHSIG`), and
-`ebbgate run` its orphans. All three share one process group, so a terminal's keys reach the command by
-themselves; the guard has seen such a signal too, and does not send it again.
+`ebbgate run` forks a guard before it has any thread, and the guard starts the command. On Linux the guard is a
+subreaper (`PR_SET_CHILD_SUBREAPER`): every descendant of the command whose parent ends becomes a child of the guard,
+also one that has left the process group or session. The work has ended when the guard has no children.
 
-Known limits: the others learn of the death of `ebbgate run` in the same instant as the guard, so the command
-may still be there for the millisecond that killing it takes. When both are killed at once, the kernel kills
-the command but not what it started; outside Linux, neither. A command with other rights (`sudo`) cannot be
-killed. When `ebbgate run` alone is stopped (SIGSTOP), it renews nothing, and the command goes on.
+The guard ends the work with SIGTERM, and with SIGKILL after `GRACE_SECONDS`, when
+
+- a signal has ended the command and processes that it started are left,
+- the lease is lost, or is about to expire because `ebbgate run` does not renew it (stopped by SIGSTOP, say).
+
+When `ebbgate run` is gone, however it ended, the kernel closes its end of their socket, and the guard kills the work.
+When the guard itself is killed, the kernel kills the command (`PR_SET_PDEATHSIG`), and `ebbgate run` its descendants.
+All three share one process group, so a signal from the terminal reaches the command directly; the guard has received
+that signal too, and does not send it again.
+
+Known limits: the work may still run for the millisecond that it takes to kill it after `ebbgate run` was killed. When
+both are killed at the same time, the kernel kills the command but not its descendants. Outside Linux, a descendant
+whose parent has ended is not followed, and a killed guard does not end the command. A command with other rights
+(`sudo`) cannot be killed; its slots stay held until it ends. Work that is started by another process on behalf of the
+command (`docker run`, `systemd-run`, `at`) is not a descendant.
 """
 
 import contextlib
 import ctypes
 import errno
 import json
+import math
 import os
 import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from ebbgate.wire.words import clean
+
 FORWARDED: Final = frozenset({
-    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
 })  # fmt: skip
-"""What is passed on to the command. Ctrl-Z stops the whole process group by itself."""
+"""Signals that are forwarded to the command. Ctrl-Z stops the whole process group without help."""
+
+_ENDING: Final = frozenset({signal.SIGQUIT, signal.SIGTERM})
+"""A command that ends after one of these was asked to end, and so are the processes that it leaves."""
+
+_ENDING_IF_FATAL: Final = frozenset({signal.SIGHUP, signal.SIGINT})
+"""The same for these, but only if the command ended because of it: some programs reload on SIGHUP."""
 
 GRACE_SECONDS: Final = 5.0
-"""How long a command whose lease was lost has between SIGTERM and SIGKILL."""
+"""How long the work has between SIGTERM and SIGKILL when the guard ends it."""
 
 _SAME_SIGNAL_SECONDS: Final = (
     0.01  # how much later than its sibling the guard may see a signal to their group
 )
 _KILL_SECONDS: Final = 5.0  # after SIGKILL only a process inside the kernel is still there
-_PAUSE_SECONDS: Final = 0.005
+_PAUSE_SECONDS: Final = 0.001
 _LINUX: Final = sys.platform.startswith("linux")
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -60,11 +78,20 @@ class GuardKilled(Exception):  # noqa: N818 - the same
 class Guard:
     """The guard, as `ebbgate run` sees it."""
 
-    def __init__(self, command: Sequence[str]) -> None:
-        """Fork it. This process must have no other thread yet."""
+    def __init__(self, command: Sequence[str], *, follows: bool = True) -> None:
+        """Fork it. This process must have no other thread yet.
+
+        Args:
+            command: what to run.
+            follows: the work is the command and its descendants, rather than the command alone.
+        """
         _adopt_orphans()
         self._channel, theirs = socket.socketpair()
         self._heard = b""
+        self.has_exited = False
+        """Whether the command has exited, while processes that it started still run."""
+        self.has_expired = False
+        """Whether the guard ended the work because the lease was not renewed in time."""
         parent = os.getpid()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
         self._pid = os.fork()
@@ -72,7 +99,7 @@ class Guard:
             status = 1
             try:
                 self._channel.close()
-                _Guarding(theirs, command, mask, parent).run()
+                _Guarding(theirs, command, mask, parent, follows=follows).run()
                 status = 0
             except BaseException as error:  # noqa: BLE001 - nobody above may go on as if it were the parent
                 with contextlib.suppress(OSError):
@@ -99,19 +126,27 @@ class Guard:
         self._say({"start": dict(environment)})
 
     def signal(self, number: int) -> None:
-        """Pass a signal on, unless the command has got it already."""
+        """Forward a signal, unless the command has got it already."""
         self._say({"signal": number})
 
     def end(self) -> None:
-        """Ask the command and all it started to end, and kill what is left after `GRACE_SECONDS`."""
-        self._say({"end": GRACE_SECONDS})
+        """Ask the command and all its descendants to end, and kill what is left after `GRACE_SECONDS`."""
+        self._say({"end": True})
+
+    def hold(self, seconds: float) -> None:
+        """Let the work go on for this long; the guard ends it then unless this is called again."""
+        self._say({"hold": seconds})
+
+    def remaining(self) -> list[str]:
+        """Return the name and id of each process that the guard follows."""
+        return [f"{_name_of(pid)} ({pid})" for pid in _descendants(self._pid)] if self._pid else []
 
     def _say(self, what: Mapping[str, object]) -> None:
         with contextlib.suppress(OSError):  # it has gone; `wait` notices
             self._channel.sendall(json.dumps(what).encode() + b"\n")
 
     def wait(self, seconds: float) -> int | None:
-        """Return the command's wait status, or None after `seconds`.
+        """Return the command's wait status once the work has ended, or None after `seconds`.
 
         Raises:
             NotStarted: it could not be started.
@@ -120,33 +155,46 @@ class Guard:
         if not select.select((self._channel,), (), (), seconds)[0]:
             return None
         data = self._channel.recv(4096)
-        self._heard += data
         if not data:
             os.waitpid(self._pid, 0)
             self._pid = 0
             kill_children()
             raise GuardKilled
-        if not self._heard.endswith(b"\n"):
-            return None
-        kind, number = self._heard.split()
-        if kind == b"failed":
-            raise NotStarted(int(number))
-        return int(number)
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        for line in lines:
+            kind, number = line.split()
+            match kind:
+                case b"failed":
+                    raise NotStarted(int(number))
+                case b"exited":
+                    self.has_exited = True
+                case b"expired":
+                    self.has_expired = True
+                case _:
+                    return int(number)
+        return None
 
 
 class _Guarding:
     """The guard itself: one thread, forked from a process with one thread."""
 
-    def __init__(self, channel: socket.socket, command: Sequence[str], mask: set[int], parent: int) -> None:
+    def __init__(
+        self, channel: socket.socket, command: Sequence[str], mask: set[int], parent: int, *, follows: bool
+    ) -> None:
         self._channel = channel
         self._command = command
         self._mask = mask
         self._parent = parent
+        self._follows = follows
         self._child = 0
+        self._status: int | None = None  # of the command, once it has exited
+        self._sent: set[int] = set()  # the signals that the command got
+        self._held_until = math.inf
+        self._kill_at = math.inf  # finite: the work is being ended
         self._unread = b""
 
     def run(self) -> None:
-        """Guard the command until it ends or `ebbgate run` is gone."""
+        """Guard the command until the work ends or `ebbgate run` is gone."""
         _adopt_orphans()
         # SIGCHLD only has to interrupt `select`.
         wake, woken = os.pipe()
@@ -155,15 +203,44 @@ class _Guarding:
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            ready = select.select((self._channel.fileno(), wake), (), ())[0]
+            pause = min(self._held_until, self._kill_at) - time.monotonic()
+            ready = select.select(
+                (self._channel.fileno(), wake), (), (), None if pause == math.inf else max(pause, 0)
+            )[0]
             if wake in ready:
                 os.read(wake, 4096)
-                status = self._reap()
-                if status is not None:
-                    self._tell(f"ended {status}")
-                    return
-            if self._channel.fileno() in ready and not self._listen():
+            if self._is_over() or (self._channel.fileno() in ready and not self._listen()):
                 return
+
+    def _is_over(self) -> bool:
+        """Reap what has exited and end what is due; return True when `ebbgate run` was told the end."""
+        had_exited = self._status is not None
+        self._reap()
+        follows = self._follows or self._kill_at != math.inf
+        if self._status is not None and not (follows and _has_children()):
+            self._tell(f"ended {self._status}")
+            return True
+        now = time.monotonic()
+        if now >= self._kill_at:
+            kill_children(self._reap)
+            self._kill_at = now + _KILL_SECONDS  # what cannot be killed keeps its slots
+            return self._is_over()
+        if self._status is not None and not had_exited:
+            self._tell(f"exited {self._status}")
+            if self._was_ended():
+                self._end()
+        if now >= self._held_until:
+            self._held_until = math.inf
+            self._tell("expired 0")
+            self._end()
+        return False
+
+    def _was_ended(self) -> bool:
+        """Tell whether a signal that was forwarded ended the command."""
+        assert self._status is not None, "asked once it has exited"
+        code = os.waitstatus_to_exitcode(self._status)
+        fatal = {number for number in _ENDING_IF_FATAL if code in {-number, 128 + number}}
+        return bool(self._sent & (_ENDING | fatal))
 
     def _listen(self) -> bool:
         """Do what `ebbgate run` says; return False when there is nothing left to guard."""
@@ -179,15 +256,35 @@ class _Guarding:
             case {"start": dict(environment)}:
                 return self._start(environment)
             case {"signal": int(number)} if self._child:
-                # Sent to the whole group, it has reached the command already, and waits here to be taken.
-                if signal.sigtimedwait({number}, _SAME_SIGNAL_SECONDS) is None:
-                    with contextlib.suppress(PermissionError):  # `sudo`: the slots stay held until it ends
-                        os.kill(self._child, number)
-            case {"end": int() | float() as seconds}:
-                return self._end(float(seconds))
+                self._forward(number)
+            case {"hold": int() | float() as seconds}:
+                self._held_until = time.monotonic() + seconds
+            case {"end": True}:
+                self._end()
             case _:
                 pass
         return True
+
+    def _forward(self, number: int) -> None:
+        """Send a signal to the command, or to what it left."""
+        # Sent to the whole group, it has reached the command already, and is pending here.
+        is_sent = signal.sigtimedwait({number}, _SAME_SIGNAL_SECONDS) is not None
+        self._sent.add(number)
+        if self._status is None:
+            if not is_sent:
+                with contextlib.suppress(OSError):  # `sudo`: the slots stay held until it ends
+                    os.kill(self._child, number)
+        elif number in _ENDING | _ENDING_IF_FATAL:
+            self._end()
+        else:
+            _signal_all(number)
+
+    def _end(self) -> None:
+        """Ask the work to end; it is killed after `GRACE_SECONDS`."""
+        if self._kill_at == math.inf:
+            _signal_all(signal.SIGTERM)
+            _signal_all(signal.SIGCONT)  # a stopped process receives no other signal
+            self._kill_at = time.monotonic() + GRACE_SECONDS
 
     def _start(self, environment: Mapping[str, str]) -> bool:
         failed, tells = os.pipe()
@@ -203,36 +300,15 @@ class _Guarding:
             return False
         return True
 
-    def _reap(self) -> int | None:
-        """Bury who has died; return the command's wait status if it is among them."""
-        ended = None
+    def _reap(self) -> None:
+        """Reap exited children, and note the command's wait status."""
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if not pid:
                     break
                 if pid == self._child:
-                    ended = status
-        return ended
-
-    def _end(self, seconds: float) -> bool:
-        """End the command and all it started, also what it left behind."""
-        deadline = time.monotonic() + seconds
-        for pid in _descendants(os.getpid()):
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGTERM)
-        status = None
-        while (
-            time.monotonic() < deadline and self._channel not in select.select((self._channel,), (), (), 0)[0]
-        ):
-            ended = self._reap()
-            status = status if ended is None else ended
-            if not _has_children():
-                break
-            time.sleep(_PAUSE_SECONDS)
-        kill_children()
-        self._tell(f"ended {signal.SIGKILL if status is None else status}")
-        return False
+                    self._status = status
 
     def _tell(self, what: str) -> None:
         with contextlib.suppress(OSError):
@@ -269,17 +345,26 @@ def _adopt_orphans() -> None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def kill_children() -> None:
-    """Kill everything this process has started, and everything that started; return when it is gone."""
+def _signal_all(number: int) -> None:
+    """Send a signal to every descendant of this process."""
+    for pid in list(_descendants(os.getpid())):
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)
+
+
+def _reap_children() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def kill_children(reap: Callable[[], None] = _reap_children) -> None:
+    """Kill every descendant of this process; return when they have ended, or after `_KILL_SECONDS`."""
     deadline = time.monotonic() + _KILL_SECONDS
     while _has_children() and time.monotonic() < deadline:
-        for pid in _descendants(os.getpid()):
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        time.sleep(_PAUSE_SECONDS / 5)
+        _signal_all(signal.SIGKILL)
+        reap()
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _has_children() -> bool:
@@ -295,6 +380,13 @@ def _descendants(pid: int) -> Iterator[int]:
     for child in _children(pid):
         yield child
         yield from _descendants(child)
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return clean(Path(f"/proc/{pid}/comm").read_text(errors="replace").strip())
+    except OSError:
+        return "process"
 
 
 def _children(pid: int) -> list[int]:

@@ -211,7 +211,7 @@ def _show_warning(
     file: TextIO | None = None,  # noqa: ARG001
     line: str | None = None,  # noqa: ARG001
 ) -> None:
-    sys.stderr.write(f"ebbgate: warning: {str(message).replace('strict=True', '--strict')}\n")
+    sys.stderr.write(f"ebbgate: warning: {str(message).replace('strict=True', '--if-missing fail')}\n")
 
 
 def _disconnect() -> None:

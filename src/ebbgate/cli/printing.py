@@ -171,10 +171,10 @@ def timestamp(then: datetime | None) -> str:
 def slots_of(count: int, what: str = "slot") -> str:
     """Return a number and its noun.
 
-    >>> slots_of(1), slots_of(2, "waiter")
-    ('1 slot', '2 waiters')
+    >>> slots_of(1), slots_of(2, "waiter"), slots_of(2, "process")
+    ('1 slot', '2 waiters', '2 processes')
     """
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return f"{count} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
 
 
 def fill(used: int, of: int) -> str:

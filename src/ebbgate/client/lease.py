@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -87,6 +88,10 @@ class Lease:
             self.lose("not renewed in time")
             return True
         return False
+
+    def seconds_left(self) -> float:
+        """Return for how long this lease protects the block if it is not renewed again."""
+        return (self.deadline_us - self._clock()) / SECOND if self.protected else math.inf
 
     @property
     def why(self) -> str:
