@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ebbgate.cli.main import run_command
+from ebbgate.stores import open_store
 from tests.cli.support import Cli, Real, Result
 
 
@@ -13,6 +14,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     url = f"sqlite:///{tmp_path / 'limits.db'}"
     monkeypatch.setenv("EBBGATE_URL", url)
     monkeypatch.delenv("EBBGATE_DEBUG", raising=False)
+    open_store(url).close()  # commands that only read create none
     return url
 
 

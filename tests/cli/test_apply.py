@@ -99,9 +99,12 @@ def test_only_prune_deletes_and_only_what_begins_so(cli: Cli, file: Path) -> Non
     file.write_text("limits: [{name: a.new, limit: 1}]\n")
     assert results(cli, f"apply -f {file}") == {"a.new": "created"}
     assert set(limits_of(cli)) == {"a.new", "a.old", "b.old"}
-    assert results(cli, f"apply -f {file} --prune --prefix a.") == {"a.new": "unchanged", "a.old": "deleted"}
+    assert results(cli, f"apply -f {file} --prune --prefix a. --yes") == {
+        "a.new": "unchanged",
+        "a.old": "deleted",
+    }
     assert set(limits_of(cli)) == {"a.new", "b.old"}
-    other = cli(f"apply -f {file} --prune --prefix b.")
+    other = cli(f"apply -f {file} --prune --prefix b. --yes")
     assert other.code == 2
     assert "'a.new' does not begin with --prefix 'b.'; nothing was done" in other.err
     assert set(limits_of(cli)) == {"a.new", "b.old"}
@@ -113,12 +116,12 @@ def test_a_limit_in_use_is_kept_unless_forced(cli: Cli, real: Real, file: Path) 
         cli(f"limit create {name} --limit 2")
     with real.holding("--limit", "busy"):
         assert results(cli, f"apply -f {file} --prune --dry-run") == {"busy": "kept", "idle": "deleted"}
-        kept = cli(f"apply -f {file} --prune")
+        kept = cli(f"apply -f {file} --prune --yes")
         assert kept.code == 4
         assert "limit 'busy' has 1 holder(s)" in kept.err
         assert set(limits_of(cli)) == {"busy"}
         assert cli(f"apply -f {file} --force").code == 2
-        assert results(cli, f"apply -f {file} --prune --force") == {"busy": "deleted"}
+        assert results(cli, f"apply -f {file} --prune --force --yes") == {"busy": "deleted"}
 
 
 def test_live_state_stays(cli: Cli, real: Real, file: Path) -> None:

@@ -223,7 +223,7 @@ def test_ctrl_c_exits_130(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> Client:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(limits, "default_client", interrupt)
+    monkeypatch.setattr(limits, "existing_client", interrupt)
     assert cli("limit ls")[:2] == (130, "")
 
 

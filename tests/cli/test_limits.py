@@ -26,7 +26,7 @@ def test_json_alone_stands_on_stdout_and_words_on_stderr(cli: Cli) -> None:
         assert words.out == ""
         assert words.err
     assert cli("limit ls -o json").err == ""
-    assert cli("limit delete db -o json") == Result(0, "", "")
+    assert cli("limit delete db --yes -o json") == Result(0, "", "")
 
 
 def test_create_names_the_next_step(cli: Cli) -> None:
@@ -164,7 +164,7 @@ def test_gcl_is_limit_under_the_name_that_people_know(cli: Cli, real: Real) -> N
     assert real("gcl", "create", "api", "--limit", "5", "--slot-decay-per-second", "1.0").code == 0
     assert real("gcl", "ls", "-o", "json") == real("limit", "ls", "-o", "json")
     assert real("gcl", "update", "api", "--limit", "6", "--disable").code == 0
-    assert real("gcl", "delete", "api").code == 0
+    assert real("gcl", "delete", "api", "--yes").code == 0
 
 
 def test_active_slots_are_not_set_by_hand(cli: Cli) -> None:

@@ -114,11 +114,11 @@ def test_a_wrong_word_is_answered_with_the_right_one(cli: Cli, line: str, code: 
     ("line", "code", "answer"),
     [
         (
-            "run --limit databse -- true",
+            "run --limit databse --if-missing run -- true",
             0,
             "did you mean 'database'? (create it: ebbgate limit create 'databse'",
         ),
-        ("run --limit databse --strict -- true", 3, "did you mean 'database'?"),
+        ("run --limit databse -- true", 3, "did you mean 'database'?"),
         (
             "run --limit off -- true",
             0,

@@ -23,7 +23,7 @@ def test_a_terminal_gets_colours_and_bars_within_80_columns(real: Real) -> None:
     assert plain.shown.count("n") >= 100, "nothing is cut, it goes on in the next line"
 
 
-def test_deleting_asks_on_a_terminal_and_only_there(real: Real) -> None:
+def test_deleting_asks_on_a_terminal_unless_told_not_to(real: Real) -> None:
     with Client(real.url) as client:
         for name in ("a", "b", "c"):
             client.create_limit(name, 5)
@@ -34,7 +34,8 @@ def test_deleting_asks_on_a_terminal_and_only_there(real: Real) -> None:
             terminal.type(answer)
             assert terminal.end() == code
         assert Terminal(real, "limit", "delete", "b", "--yes").end() == 0
-        assert real("limit", "delete", "c").code == 0
+        assert real("limit", "delete", "c").code == 2
+        client.delete_limit("c")
         assert client.list_limits() == []
 
 

@@ -18,8 +18,8 @@ HEAD = """\
 What `ebbgate COMMAND --help` tells, on one page. Written by `python -m tests.docs.cli_page`; a test compares.
 
 - Where it connects is told by `EBBGATE_URL`, see [configuration](configuration.md).
-- `-o json` prints the API's own shapes on stdout and nothing else. Messages go to stderr. Without a terminal nothing
-  is ever asked.
+- `-o json` prints the API's own shapes on stdout and nothing else. Messages go to stderr. Without a terminal,
+  commands that ask for confirmation need `--yes`.
 - [Exit codes](errors.md#exit-codes-of-the-command-line) tell scripts what happened.
 - `gcl` is another name for `limit`, with the verbs and flags that Prefect's users know.
 - A mistyped command, option or limit is answered with the one that was perhaps meant.

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ebbgate.stores import open_store
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -185,6 +187,7 @@ class Page:
             "XDG_DATA_HOME": str(folder),
             "EBBGATE_URL": f"sqlite:///{folder}/docs.db",
         }
+        open_store(places["EBBGATE_URL"]).close()  # commands that only read create none
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         terminal = {"COLUMNS": "100", "NO_COLOR": "1", "PATH": path, "PYTHONWARNINGS": "error"}
         # A page that runs pytest needs none of the plugins that these tests have installed, except one.

@@ -12,6 +12,7 @@ from ebbgate.cli.exits import UsageError
 from ebbgate.cli.limits_file import Terms, as_file, json_schema, read_limits, written
 from ebbgate.cli.options import Output
 from ebbgate.cli.printing import Column, confirmed, escaped, print_json, print_table, say, slots_of
+from ebbgate.cli.reading import existing_client
 from ebbgate.client.client import Client
 from ebbgate.client.default import default_client
 from ebbgate.errors import EbbgateError, InvalidRequest, LimitInUse, LimitNotFound
@@ -43,7 +44,9 @@ def apply(
     prune: Annotated[bool, Parameter(help="Delete limits that the file does not name.")] = False,
     prefix: _Prefix = "",
     force: Annotated[bool, Parameter(help="Prune also those that have holders or waiters.")] = False,
-    yes: Annotated[bool, Parameter(name=("--yes", "-y"), help="Do not ask before pruning.")] = False,
+    yes: Annotated[
+        bool, Parameter(name=("--yes", "-y"), help="Do not ask before pruning; required without a terminal.")
+    ] = False,
     output: Output = "table",
 ) -> None:
     """Make limits as a file says: create what is missing, change what differs.
@@ -56,7 +59,7 @@ def apply(
     strange = next((terms.name for terms in wanted if not terms.name.startswith(prefix)), None)
     if strange is not None:
         raise InvalidRequest(f"{strange!r} does not begin with --prefix {prefix!r}; nothing was done")
-    client = default_client()
+    client = existing_client() if dry_run else default_client()
     here = {limit.name: limit for limit in client.list_limits(prefix)}
     doomed = sorted(here.keys() - {terms.name for terms in wanted}) if prune else []
     if doomed and not (dry_run or yes):
@@ -160,7 +163,7 @@ def export(
 ) -> None:
     """Write the limits as the file that `apply` reads: YAML, or JSON with -o json or a name that ends so."""
     is_json = output == "json" or schema or (file is not None and file.suffix == ".json")
-    value = json_schema() if schema else as_file(default_client().list_limits(prefix))
+    value = json_schema() if schema else as_file(existing_client().list_limits(prefix))
     text = (
         msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
         if is_json or isinstance(value, dict)

@@ -23,10 +23,10 @@ from ebbgate.cli.printing import (
     quoted,
     slots_of,
 )
+from ebbgate.cli.reading import existing_client
 from ebbgate.cli.surroundings import container, file_system, free_bytes, is_network_disk, lies_on_volume
 from ebbgate.client.client import Client
 from ebbgate.client.connect import is_remote
-from ebbgate.client.default import default_client
 from ebbgate.client.embedded.gate import EmbeddedGate
 from ebbgate.client.embedded.opening import path_of_file
 from ebbgate.core.book import Book
@@ -106,7 +106,10 @@ def doctor(*, output: Output = "table") -> int:
 
 
 def _examine(report: Report) -> None:
-    client = default_client()
+    client = existing_client()
+    if client.url != settings.url():
+        _judge_missing(report)
+        return
     gate = client.gate
     path = None if is_remote(report.url) else path_of_file(client.url)
     if isinstance(gate, EmbeddedGate):
@@ -128,6 +131,25 @@ def _examine(report: Report) -> None:
         report.store = _store_facts(gate)
         _judge_clock(report, gate)
     _judge_decision(report, advice)
+
+
+def _judge_missing(report: Report) -> None:
+    """Tell of a file that does not exist yet; it is not created here."""
+    path = path_of_file(settings.url())
+    assert path is not None, "a store in memory is never missing"
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        report.problems.append(Finding(
+            "not_writable",
+            f"the store {path} does not exist, and this user may not create it in {folder}",
+            "set EBBGATE_URL to a file you may write: export EBBGATE_URL=sqlite:////path/to/ebbgate.db",
+        ))  # fmt: skip
+        return
+    report.notes.append(Finding(
+        "no_store",
+        f"the store {path} does not exist yet",
+        "create it with its first limit: ebbgate limit create NAME --limit 5",
+    ))  # fmt: skip
 
 
 def _judge_decision(report: Report, advice: str) -> None:

@@ -21,6 +21,7 @@ from ebbgate.cli.printing import (
     quoted,
     say,
 )
+from ebbgate.cli.reading import existing_client
 from ebbgate.client.default import default_client
 from ebbgate.errors import EbbgateError, InvalidLimit, InvalidRequest, LimitExists, LimitNotFound
 from ebbgate.wire import LimitInfo
@@ -131,7 +132,7 @@ def _copy(limit: Theirs, *, dry_run: bool) -> Copied:
     terms = (limit.name, limit.limit, limit.slot_decay_per_second, limit.active)
     if limit.name.startswith(OWN):
         return Copied(*terms, "skipped", "Prefect's server enforces it itself")
-    client = default_client()
+    client = existing_client() if dry_run else default_client()
     try:
         here = client.read_limit(limit.name)
     except LimitNotFound:

@@ -20,7 +20,7 @@ from ebbgate.cli.printing import (
     timestamp,
     until,
 )
-from ebbgate.client.default import default_client
+from ebbgate.cli.reading import existing_client
 from ebbgate.wire import LeaseInfo
 from ebbgate.wire.words import clean, duration
 
@@ -41,7 +41,7 @@ def ls(
     output: Output = "table",
 ) -> None:
     """List who holds slots, then who waits for some, the next one first."""
-    leases = default_client().list_leases(limit, state)
+    leases = existing_client().list_leases(limit, state)
     if output == "json":
         print_json(leases)
         return
@@ -192,7 +192,7 @@ def _ago(then: object) -> str:
 
 def revoke(lease_id: LeaseId, /, *, output: Output = "table") -> None:
     """Take a lease away: its slots pass on, and its holder is told. A waiter leaves the queue."""
-    client = default_client()
+    client = existing_client()
     found = _find(lease_id)
     client.revoke_lease(found.id)
     if output == "json":
@@ -206,7 +206,7 @@ def revoke(lease_id: LeaseId, /, *, output: Output = "table") -> None:
 
 def _find(lease_id: str) -> LeaseInfo:
     """Return the lease that an id means, or the end or the beginning of one."""
-    client = default_client()
+    client = existing_client()
     if not SHORT // 2 <= len(lease_id) < len("00000000-0000-0000-0000-000000000000"):
         return client.read_lease(lease_id)
     known = [*client.list_leases(), *client.list_leases(state="ended")]

@@ -22,6 +22,7 @@ from ebbgate.cli.printing import (
     slots_of,
     timestamp,
 )
+from ebbgate.cli.reading import existing_client
 from ebbgate.client.default import default_client
 from ebbgate.core.decay import parse_rate
 from ebbgate.errors import EbbgateError
@@ -86,7 +87,7 @@ def ls(
     output: Output = "table",
 ) -> None:
     """List the limits, by name."""
-    limits = default_client().list_limits(prefix)
+    limits = existing_client().list_limits(prefix)
     if output == "json":
         print_json(limits)
         return
@@ -131,7 +132,7 @@ def inspect(
     """Show a limit, who holds its slots, and who waits for them and why."""
     if file is not None and output != "json":
         raise UsageError("--file needs -o json")
-    client = default_client()
+    client = existing_client()
     limit = client.read_limit(name)
     if output == "json":
         _print_or_write(limit, file)
@@ -218,7 +219,7 @@ def update(
             "nothing to change: give --limit, --slot-decay-per-second, --rate, --name, --description, "
             "--enable or --disable"
         )
-    changed = default_client().update_limit(
+    changed = existing_client().update_limit(
         name, name=new_name, limit=limit, slot_decay_per_second=decay, active=active, description=description
     )
     _tell_changed("updated", changed, output)
@@ -226,12 +227,12 @@ def update(
 
 def enable(name: Name, /, *, output: Output = "table") -> None:
     """Enforce a limit from now on."""
-    _tell_changed("enabled", default_client().update_limit(name, active=True), output)
+    _tell_changed("enabled", existing_client().update_limit(name, active=True), output)
 
 
 def disable(name: Name, /, *, output: Output = "table") -> None:
     """Let everybody through, those who wait included; holders keep their leases."""
-    _tell_changed("disabled", default_client().update_limit(name, active=False), output)
+    _tell_changed("disabled", existing_client().update_limit(name, active=False), output)
 
 
 def cool_down(
@@ -243,7 +244,7 @@ def cool_down(
     output: Output = "table",
 ) -> None:
     """Let nobody in for a while; who waits stays in line, who holds slots keeps them."""
-    client = default_client()
+    client = existing_client()
     client.cool_down(name, seconds, why)
     limit = client.read_limit(name)
     if output == "json":
@@ -274,11 +275,13 @@ def delete(
     /,
     *,
     force: Annotated[bool, Parameter(help="Also if it has holders or waiters.")] = False,
-    yes: Annotated[bool, Parameter(name=("--yes", "-y"), help="Do not ask.")] = False,
+    yes: Annotated[
+        bool, Parameter(name=("--yes", "-y"), help="Do not ask; required without a terminal.")
+    ] = False,
     output: Output = "table",
 ) -> None:
-    """Delete a limit. Asks first on a terminal; prints nothing with -o json."""
-    client = default_client()
+    """Delete a limit. Asks first; without a terminal it needs --yes. Prints nothing with -o json."""
+    client = existing_client()
     limit = client.read_limit(name)
     if not yes and not confirmed(f"delete limit {clean(limit.name)!r}?"):
         raise EbbgateError("nothing was deleted")

@@ -34,20 +34,20 @@ def names(arguments: Sequence[str]) -> int:
 
 
 def _limits(prefix: str) -> list[str]:
-    from ebbgate.client.default import default_client
+    from ebbgate.cli.reading import existing_client
     from ebbgate.wire.questions import ListLimits
     from ebbgate.wire.shapes import LimitInfo
 
-    page = default_client().gate.question(ListLimits(prefix, count=NAMES_MAX))
+    page = existing_client().gate.question(ListLimits(prefix, count=NAMES_MAX))
     return [entry.name for entry in page if isinstance(entry, LimitInfo)] if isinstance(page, list) else []
 
 
 def _leases(prefix: str) -> list[str]:
-    from ebbgate.client.default import default_client
+    from ebbgate.cli.reading import existing_client
     from ebbgate.wire.questions import ListLeases
     from ebbgate.wire.shapes import LeaseInfo
 
-    page = default_client().gate.question(ListLeases(count=NAMES_MAX))
+    page = existing_client().gate.question(ListLeases(count=NAMES_MAX))
     ids = (
         [entry.id[-SHORT:] for entry in page if isinstance(entry, LeaseInfo)]
         if isinstance(page, list)

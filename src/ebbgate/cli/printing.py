@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple, TextIO, cast
 
+from ebbgate.cli.exits import UsageError
 from ebbgate.wire.words import clean, duration
 
 if TYPE_CHECKING:
@@ -191,9 +192,13 @@ def fill(used: int, of: int) -> str:
 
 
 def confirmed(question: str) -> bool:
-    """Ask a person; without a terminal the answer is yes, as nobody could give another."""
+    """Ask a person.
+
+    Raises:
+        UsageError: there is no terminal to ask at.
+    """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return True
+        raise UsageError(f"{question} There is no terminal to ask at: pass --yes")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -21,9 +21,9 @@ from ebbgate.cli.exits import CommandNotFound, Interrupted, LostSlots, NotExecut
 from ebbgate.cli.guard import FORWARDED, GRACE_SECONDS, Guard, GuardKilled, NotStarted
 from ebbgate.cli.options import Output, Whole
 from ebbgate.cli.printing import quoted, say, slots_of
+from ebbgate.cli.reading import existing_client
 from ebbgate.cli.run_waiting import Waiting
 from ebbgate.client.client import Block, spend
-from ebbgate.client.default import default_client
 from ebbgate.client.lease import Lease
 from ebbgate.client.terms import hold_terms, spend_terms
 from ebbgate.errors import AcquireTimeout, EbbgateError, LeaseLostWarning, LimitNotFound
@@ -117,7 +117,7 @@ def run(
     if missing:
         raise _cannot_run(command[0], missing)
     start = time.monotonic()
-    client = default_client()
+    client = existing_client()
     waiting = Waiting([*limits, *rates], client.url, silent=output == "json")
     must_exist, ends = if_missing == "fail", if_lost == "end"
     terms = hold_terms(
@@ -211,7 +211,7 @@ def _tell_left(guard: Guard) -> None:
 def _tell_inactive(names: tuple[str, ...]) -> None:
     """Tell of which limits nothing is held because they are disabled."""
     for name in names:
-        limit = default_client().gate.threads.see(ReadLimit(name))
+        limit = existing_client().gate.threads.see(ReadLimit(name))
         if isinstance(limit, LimitInfo) and not limit.active:
             what = f"limit {clean(name)!r} is disabled, so it does not block"
             say(f"ebbgate: {what}; turn it on: ebbgate limit enable {quoted(name)}")

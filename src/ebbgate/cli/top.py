@@ -12,10 +12,10 @@ import msgspec
 from cyclopts import Parameter
 
 from ebbgate.cli.options import Output
-from ebbgate.cli.printing import print_json
+from ebbgate.cli.printing import print_json, say
+from ebbgate.cli.reading import existing_client
 from ebbgate.cli.top_source import TICK_SECONDS, Source
 from ebbgate.cli.top_state import SORTS, Sort, State
-from ebbgate.client.default import default_client
 from ebbgate.wire.shapes import LeaseInfo, LimitInfo, StatusInfo
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def top(
 ) -> None:
     """Watch limits, holders and waiters live; press ? for the keys."""
     assert sort in SORTS, "cyclopts lets nothing else through"
-    client = default_client()
+    client = existing_client()
     limit = client.read_limit(name) if name is not None else None
     source = Source(client, prefix, limit.id if limit else None)
     reading = source.read()  # here, where what goes wrong is told properly
@@ -58,6 +58,9 @@ def top(
         print_json(Snapshot(status=reading.status, limits=limits, leases=leases))
         return
     state = State(sort=sort, selected=limit.id if limit else "", is_open=limit is not None)
+    if client.url == "memory://":
+        say("no limits yet; create one: ebbgate limit create NAME --limit 5")
+        return
     is_live = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     if once or not is_live:
         time.sleep(_COUNT_SECONDS)
