@@ -50,12 +50,17 @@ def environment_of(folder: Path, more: Mapping[str, str] | None = None) -> dict[
 
 
 @contextmanager
-def started(folder: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """Start a server on any port and a file in `folder`; yield when it is ready or has ended, end it after."""
+def started(
+    folder: Path, *flags: str, environment: Mapping[str, str] | None = None, files: int | None = None
+) -> Iterator[Served]:
+    """Start a server on any port and a file in `folder`; yield when it is ready or has ended, end it after.
+
+    With `files`, it may open that many files.
+    """
     log = folder / f"log-{len(list(folder.glob('log-*')))}"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [COMMAND, "serve", *(() if "--port" in flags else ("--port", "0")), *flags],
+            with_files([COMMAND, "serve", *(() if "--port" in flags else ("--port", "0")), *flags], files),
             stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env=environment_of(folder, environment),
         )  # fmt: skip
     served = Served(process, log)
@@ -69,11 +74,18 @@ def started(folder: Path, *flags: str, environment: Mapping[str, str] | None = N
         process.wait()
 
 
-def refused(folder: Path, *flags: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+def with_files(command: list[str], files: int | None) -> list[str]:
+    """Return a command that runs another one, which may open that many files."""
+    return command if files is None else ["/bin/sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *command]
+
+
+def refused(
+    folder: Path, *flags: str, environment: Mapping[str, str] | None = None, files: int | None = None
+) -> tuple[int, str]:
     """Start a server that must not start; return its exit code and what it says."""
     done = subprocess.run(
-        [COMMAND, "serve", *flags], capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS,
-        stdin=subprocess.DEVNULL, env=environment_of(folder, environment),
+        with_files([COMMAND, "serve", *flags], files), capture_output=True, text=True, check=False,
+        timeout=PATIENCE_SECONDS, stdin=subprocess.DEVNULL, env=environment_of(folder, environment),
     )  # fmt: skip
     assert not done.stdout
     assert "Traceback" not in done.stderr

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from ebbgate import Client
-from ebbgate.server.front import HEALTH_PATHS
+from ebbgate.server.http import HEALTH_PATHS
 from ebbgate.server.options import Options
 from ebbgate.settings import DEFAULT_PORT
 from tests.cli.support import wait_until

@@ -18,7 +18,8 @@ from websockets.exceptions import InvalidStatus
 
 from ebbgate.errors import InvalidRequest
 from ebbgate.server import front
-from ebbgate.server.front import HEALTH_PATHS, KEY, Front, Message
+from ebbgate.server.front import KEY, Front, Message
+from ebbgate.server.http import HEALTH_PATHS
 from ebbgate.server.options import BODY_BYTES_MAX, Options
 from ebbgate.server.peers import is_served_name
 from ebbgate.server.serving import Server, running

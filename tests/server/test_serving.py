@@ -355,7 +355,7 @@ async def test_more_connections_than_allowed_are_sent_away(
     monkeypatch.setattr(serving, "_REST_CONNECTIONS", 0)
     async with running(told(tmp_path, connections_max=1), Probe()) as server:
         first = await Wire.connect(server.url)
-        await first.send("GET / HTTP/1.1", "Host: localhost")
+        await first.send("GET /v1/limits HTTP/1.1", "Host: localhost")
         assert (await first.answer()).status == 200
         answer = await ask(server.url)
         assert (answer.status, answer.problem()) == (503, "server_unavailable")

@@ -11,6 +11,8 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
+from ebbgate.server.crowd import Seat
+from ebbgate.server.http import HEALTH_PATHS, SEAT
 from ebbgate.server.options import BODY_BYTES_MAX, Options
 from ebbgate.server.peers import Peers, is_served_name
 from ebbgate.server.refusals import (
@@ -42,9 +44,6 @@ KEY: Final = "ebbgate.key"
 
 WAITS: Final = "ebbgate.waits"
 """Set in a scope by a route whose answer takes as long as its caller wants."""
-
-HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/api/health", "/api/ready"})
-"""What tells whether the server is well; of these Prefect's clients know the last two."""
 
 UI_PATHS: Final = SITE.paths | {SESSION_PATH}
 """What a browser loads before anybody can have given it a key. Nothing in there may be secret."""
@@ -102,7 +101,12 @@ class Front:
         if refusal is not None:
             self._tell(scope, refusal)
             await refuse(scope, send, refusal, self._headers)
-        elif kind == "websocket":
+            return
+        if kind == "http" and scope["path"] not in _OPEN_PATHS:
+            seat: Seat | None = scope.get(SEAT)
+            if seat is not None:
+                seat.prove()
+        if kind == "websocket":
             await self._connect(scope, receive, send)
         elif b"transfer-encoding" in found:
             await self._collect(scope, receive, send)

@@ -10,13 +10,22 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+import httptools
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from ebbgate.server.crowd import SPARE_SECONDS, Crowd, Seat
 from ebbgate.server.refusals import FULL, HEAD_TOO_LARGE, HEADERS, UNREADABLE, Header, Refusal
+from ebbgate.server.socket import StreamSocket
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
+
+HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/api/health", "/api/ready"})
+"""What tells whether the server is well; of these Prefect's clients know the last two."""
+
+SEAT: Final = "ebbgate.seat"
+"""Where a scope has the slot of its connection."""
 
 HEAD_BYTES_MAX: Final = 65_536
 REQUEST_SECONDS: Final = 30.0
@@ -98,20 +107,25 @@ class Cycle(RequestResponseCycle):
 
 
 class HttpConfig(Config):
-    """What uvicorn is told, and how many connections of any kind there may be."""
+    """What uvicorn is told, and the slots of all connections."""
 
-    sockets_max: int = 1 << 30
+    crowd: Crowd
+    trusted: bool = False
     request_seconds: float = REQUEST_SECONDS
+    spare_seconds: float = SPARE_SECONDS
 
 
 class HttpSocket(HttpToolsProtocol):
     """One connection; it ends when a request is too large a head, or too slow."""
 
+    seat: Seat | None = None
     _late: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _is_head = True  # or between requests
     _is_whole = True  # nothing of a request is missing
     _upgraded = False
+    _had_request = False
+    _is_unserved = False  # in a spare slot, and asks for something else than health
 
     @property
     def is_arriving(self) -> bool:
@@ -119,17 +133,21 @@ class HttpSocket(HttpToolsProtocol):
         return not self._is_whole
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Take a connection, unless there are too many."""
+        """Begin a connection; without a free slot it serves health only."""
         super().connection_made(transport)
         assert isinstance(self.config, HttpConfig), "given by `serving`"
-        if len(self.connections) > self.config.sockets_max:
-            self._refuse(FULL)
-            return
+        if self.seat is None:
+            address = self.client[0] if self.client else ""
+            self.seat = self.config.crowd.arrive(address, transport.abort, trusted=self.config.trusted)
+        else:
+            self.seat.abort = transport.abort
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._expect_no_more()
+        if self.seat is not None:
+            self.seat.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -137,7 +155,7 @@ class HttpSocket(HttpToolsProtocol):
         if self._is_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._is_whole or self._upgraded:
+        if self._upgraded or (self._is_whole and not self._is_spare):
             self._expect_no_more()
         elif self._is_head and self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(HEAD_TOO_LARGE)
@@ -147,7 +165,7 @@ class HttpSocket(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request."""
         del msg
-        self._refuse(UNREADABLE)
+        self._refuse(FULL if self._is_unserved else UNREADABLE)
 
     def _refuse(self, refusal: Refusal) -> None:
         headers = [*self.server_state.default_headers, *refusal.headers, *HEADERS]
@@ -159,14 +177,30 @@ class HttpSocket(HttpToolsProtocol):
         """Note the begin of a request."""
         self._is_head, self._is_whole = True, False
         super().on_message_begin()
+        self.scope[SEAT] = self.seat  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
         """Note that its head is here."""
         self._is_head, self._head_bytes = False, 0
         before = self.cycle
+        if self._is_spare and (self._had_request or not self._asks_for_health()):
+            self._is_unserved = True
+            raise httptools.HttpParserError("no free slot")  # ends the parsing; see `send_400_response`
+        self._had_request = True
         super().on_headers_complete()
         if self.cycle is not before:
             self.cycle.__class__ = Cycle  # uvicorn names its own; it is not run before this returns
+            if self._is_spare:
+                self.cycle.keep_alive = False
+
+    @property
+    def _is_spare(self) -> bool:
+        return self.seat is not None and self.seat.is_spare
+
+    def _asks_for_health(self) -> bool:
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        reads = self.parser.get_method() in {b"GET", b"HEAD"}
+        return reads and path in HEALTH_PATHS and not self.parser.should_upgrade()
 
     def on_message_complete(self) -> None:
         """Note that all of it is here."""
@@ -177,10 +211,14 @@ class HttpSocket(HttpToolsProtocol):
         """Hand the connection over to the WebSocket."""
         self._upgraded = True
         super().handle_websocket_upgrade()
+        successor = self.transport.get_protocol()
+        if isinstance(successor, StreamSocket):
+            successor.seat = self.seat
 
     def _expect(self) -> None:
         assert isinstance(self.config, HttpConfig), "given by `serving`"
-        self._late = self.loop.call_later(self.config.request_seconds, self._give_up)
+        seconds = self.config.spare_seconds if self._is_spare else self.config.request_seconds
+        self._late = self.loop.call_later(seconds, self._give_up)
 
     def _expect_no_more(self) -> None:
         if self._late is not None:

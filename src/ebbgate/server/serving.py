@@ -21,6 +21,7 @@ from ebbgate.core.model import SECOND, Settings
 from ebbgate.errors import EbbgateError
 from ebbgate.neighbours.owner import Owner, OwnerAddress
 from ebbgate.neighbours.push import remove_mailboxes, wake_folder
+from ebbgate.server.crowd import Crowd
 from ebbgate.server.embedded_decider import MAILBOX
 from ebbgate.server.front import App, Front, Receive, Scope, Send
 from ebbgate.server.http import HttpConfig, HttpSocket
@@ -29,6 +30,7 @@ from ebbgate.server.options import BODY_BYTES_MAX, Options
 from ebbgate.server.socket import StreamSocket
 from ebbgate.server.sockets import (
     BACKLOG,
+    FILES_SPARE,
     address_of,
     bind,
     bind_beside,
@@ -38,6 +40,7 @@ from ebbgate.server.sockets import (
     raise_file_limit,
     tls_context,
 )
+from ebbgate.server.tls import TlsListener
 from ebbgate.stores import path_of, without_password
 from ebbgate.version import version
 
@@ -129,13 +132,17 @@ class Server:
         self._stack.push_async_callback(service.close)
         await service.start()
         self._service = service
-        sockets_max = min(files_max, options.connections_max + _REST_CONNECTIONS)
-        if sockets_max < options.connections_max:
-            _log.warning("the system allows %d connections (ulimit -n)", sockets_max)
+        wanted = options.connections_max + _REST_CONNECTIONS
+        if files_max < wanted:
+            _log.warning(
+                "only %d connections are possible, streams and REST together: --connections-max %d needs ulimit -n %d",
+                files_max, options.connections_max, wanted + FILES_SPARE,
+            )  # fmt: skip
+        crowd = Crowd(min(files_max, wanted))
         listen(bound, options.host)
-        await self._serve(Front(service, options), bound, sockets_max, self._context)
+        await self._serve(Front(service, options), bound, crowd, context=self._context)
         if beside is not None:
-            await self._serve(Front(service, options, trusted=True), [beside], sockets_max, None)
+            await self._serve(Front(service, options, trusted=True), [beside], crowd, trusted=True)
         self._ticking = asyncio.create_task(self._tick())
 
     def _own(self) -> socket.socket | None:
@@ -155,7 +162,13 @@ class Server:
         return beside
 
     async def _serve(
-        self, app: App, listeners: list[socket.socket], sockets_max: int, context: ssl.SSLContext | None
+        self,
+        app: App,
+        listeners: list[socket.socket],
+        crowd: Crowd,
+        *,
+        context: ssl.SSLContext | None = None,
+        trusted: bool = False,
     ) -> None:
         config = HttpConfig(
             app,
@@ -172,13 +185,16 @@ class Server:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            ssl_context_factory=None if context is None else lambda _config, _default: context,
         )
-        config.sockets_max = sockets_max
+        config.crowd, config.trusted = crowd, trusted
         config.load()
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
-        await server.startup(sockets=listeners)
+        await server.startup(sockets=[] if context is not None else listeners)
+        if context is not None:
+            for listener in listeners:
+                accepting = TlsListener(listener, context, server, config)
+                server.servers.append(accepting)  # type: ignore[arg-type]  # it is only ever closed
         await server.on_tick(0)
         self._listening.append(server)
 

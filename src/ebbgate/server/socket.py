@@ -17,6 +17,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.protocol import State
 
+from ebbgate.server.crowd import Seat
 from ebbgate.wire.frames import Cutter, text_frame
 
 _log: Final = logging.getLogger("ebbgate.server")
@@ -39,7 +40,11 @@ TURN_SECONDS: Final = 0.005
 
 FRAGMENTS_MAX: Final = 1_000
 
+MESSAGE_SECONDS: Final = 30.0
+"""How long a message may take to arrive, from its first byte to its last."""
+
 TOO_BIG: Final = 1009
+TOO_SLOW: Final = 1008
 UNSUPPORTED: Final = 1003
 DEFECT: Final = 1011
 
@@ -65,6 +70,7 @@ class StreamSocket(WebSocketsSansIOProtocol):
     """One WebSocket; `Any` is what uvicorn's own signatures say."""
 
     receiver: Receiver | None = None
+    seat: Seat | None = None
     ended_certainly = False  # by the client's kernel, or by the client's own closing
     dropped = False  # by this server
     is_clogged = False  # the client does not read
@@ -74,6 +80,7 @@ class StreamSocket(WebSocketsSansIOProtocol):
     _is_planned = False  # somebody will look at it
     _unread_timer: asyncio.TimerHandle | None = None
     _cutter: Cutter | None = None  # since the upgrade
+    _late: asyncio.TimerHandle | None = None  # set while a part of a message is here, and a part is not
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Have the kernel notice a client that fell silent though something is under way to it."""
@@ -91,6 +98,8 @@ class StreamSocket(WebSocketsSansIOProtocol):
 
     async def send(self, event: Any) -> None:  # noqa: ANN401 - as uvicorn has it
         """Send what the application says; who was refused with a reason has had the answer."""
+        if self.seat is not None and event["type"] == "websocket.accept":
+            self.seat.prove()
         await super().send(event)
         if self.close_sent:
             self.handshake_complete = True  # else uvicorn would call every refusal an error
@@ -132,6 +141,28 @@ class StreamSocket(WebSocketsSansIOProtocol):
                     return
             cutter.pass_on(data)
         super().data_received(data)
+        if cutter is not None:
+            self._time_message(is_whole=cutter.is_between and not self.frames)
+
+    def _time_message(self, *, is_whole: bool) -> None:
+        """Start or stop the deadline of a message that arrives in parts."""
+        if is_whole:
+            self._stop_timing()
+        elif self._late is None and not (self.close_sent or self.transport.is_closing()):
+            self._late = self.loop.call_later(MESSAGE_SECONDS, self._give_up)
+
+    def _stop_timing(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _give_up(self) -> None:
+        """End a connection whose message did not arrive in time, unless this server has stopped reading it."""
+        self._late = None
+        if self._is_paused:
+            self._time_message(is_whole=False)
+        else:
+            self.end(TOO_SLOW, f"a message must arrive within {MESSAGE_SECONDS:g} seconds")
 
     def _is_behind(self) -> bool:
         return self.receiver is not None and self.receiver.is_behind and not self.close_sent
@@ -241,6 +272,7 @@ class StreamSocket(WebSocketsSansIOProtocol):
     def _linger(self) -> None:
         """Let the client read its last words: closed with bytes unread, the kernel would take them back."""
         self.stop_keepalive()
+        self._stop_timing()
         self._rest = b""
         self.close_timer = self.loop.call_later(LINGER_SECONDS, self._drop)
         self.adjust()
@@ -273,6 +305,9 @@ class StreamSocket(WebSocketsSansIOProtocol):
         ):
             self.ended_certainly = True
         self._forget_unread()
+        self._stop_timing()
+        if self.seat is not None:
+            self.seat.leave()
         self._rest = b""
         self.receiver = None
         super().connection_lost(exc)

@@ -11,10 +11,14 @@ from typing import Final
 
 from ebbgate.errors import EbbgateError, InvalidRequest
 from ebbgate.neighbours.owner import socket_path
+from ebbgate.server.crowd import SPARE_MAX
 from ebbgate.server.options import Options
 
 BACKLOG: Final = 2_048
-_FILES_SPARE: Final = 200  # descriptors that are no connections
+FILES_SPARE: Final = 200 + SPARE_MAX
+"""Descriptors that are not regular connections: the store, its files, and spare slots for health."""
+
+FILES_MIN: Final = 512
 _FILES_WANTED: Final = 1 << 20
 
 # A connection whose other end is gone without a word ends after 25 s; one that is merely silent never does.
@@ -134,14 +138,24 @@ def close_all(listeners: list[socket.socket]) -> None:
 
 
 def raise_file_limit() -> int:
-    """Allow this process as many open files as it may have; return for how many connections they do."""
+    """Raise the limit of open files as far as the system allows; return how many connections that is enough for.
+
+    Raises:
+        EbbgateError: it is not enough for a server.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return max(1, (_FILES_WANTED if soft == resource.RLIM_INFINITY else soft) - _FILES_SPARE)
+    files = _FILES_WANTED if soft == resource.RLIM_INFINITY else soft
+    if files < FILES_MIN:
+        raise EbbgateError(
+            f"this process may open {files} files (ulimit -n), but a server needs at least {FILES_MIN}; raise it: "
+            f"ulimit -n {FILES_MIN}, or LimitNOFILE= of systemd, or --ulimit nofile= of Docker"
+        )
+    return files - FILES_SPARE
 
 
 def tls_context(options: Options) -> ssl.SSLContext | None:

@@ -45,6 +45,11 @@ class Cutter:
         self._masked = masked
         self._left = 0  # bytes of the last frame that have not arrived yet; -1: nobody knows
 
+    @property
+    def is_between(self) -> bool:
+        """Whether no frame has arrived in part; also if it is not known where frames begin."""
+        return self._left <= 0
+
     def text(self, data: bytes) -> bytes | None:
         """Return the text if `data` is one whole, short frame of one; else None, and `pass_on` is to be told."""
         size = len(data)
