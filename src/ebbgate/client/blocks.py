@@ -149,8 +149,10 @@ def warn_of_blocking(terms: Terms, right: str) -> None:
         terms: of the call.
         right: how the call is to be written.
     """
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
+    # Not imported here: asyncio costs 16 ms. Another thread may be importing it right now, and then it is in
+    # `sys.modules` without its names; a thread that runs an event loop has imported all of it before.
+    running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    if running_loop is None or running_loop() is None:
         return
     if _BLOCKS in _warned or terms.quiet or not terms.slots:
         return
