@@ -28,12 +28,17 @@ def test_these_characters_are_not_allowed_in_a_name(character: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["", "x" * 201, ".", "..", " a", "a ", "\u00a0a", "a\u3000", "a\nb", "a\x00b", "a\x7fb", "a\x85b",
-     "a\u2028b",
+     "a\u2028b", "a\u00adb", "a\u200bb", "a\u200db", "a\u202eb", "a\u2066b", "a\ufeffb", "a\U000e0041b",
      "a\ud800b", "\t", UUID, UUID.upper(), UUID.replace("-", ""), f"{{{UUID}}}", f"urn:uuid:{UUID}"],
 )  # fmt: skip
 def test_these_names_are_refused(name: str) -> None:
     with pytest.raises(InvalidLimit):
         check_name(name)
+
+
+def test_the_refusal_names_the_character_that_cannot_be_seen() -> None:
+    with pytest.raises(InvalidLimit, match=r"character 3 is U\+202E \(RIGHT-TO-LEFT OVERRIDE\)"):
+        check_name("ap\u202ei")
 
 
 @pytest.mark.parametrize("name", [None, 1, b"a", True, ["a"]])

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from ebbgate.cli.exits import UsageError
 from ebbgate.cli.limits_file import Terms, as_file, json_schema, read_limits, written
 from ebbgate.cli.options import Output
-from ebbgate.cli.printing import Column, confirmed, escaped, print_json, print_table, say, slots_of
+from ebbgate.cli.printing import Column, confirmed, escaped, json_of, print_json, print_table, say, slots_of
 from ebbgate.cli.reading import existing_client
 from ebbgate.client.client import Client
 from ebbgate.client.default import default_client
@@ -164,11 +164,7 @@ def export(
     """Write the limits as the file that `apply` reads: YAML, or JSON with -o json or a name that ends so."""
     is_json = output == "json" or schema or (file is not None and file.suffix == ".json")
     value = json_schema() if schema else as_file(existing_client().list_limits(prefix))
-    text = (
-        msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
-        if is_json or isinstance(value, dict)
-        else written(value)
-    )
+    text = json_of(value, indent=2) + "\n" if is_json or isinstance(value, dict) else written(value)
     if file is None:
         sys.stdout.write(text)
         return

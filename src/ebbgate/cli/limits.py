@@ -12,6 +12,7 @@ from ebbgate.cli.printing import (
     confirmed,
     escaped,
     fill,
+    json_of,
     print_fields,
     print_heading,
     print_json,
@@ -181,10 +182,8 @@ def _print_or_write(limit: LimitInfo, file: Path | None) -> None:
     if file is None:
         print_json(limit)
         return
-    import msgspec
-
     try:
-        file.write_bytes(msgspec.json.format(msgspec.json.encode(limit), indent=2) + b"\n")
+        file.write_text(json_of(limit, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise EbbgateError(f"cannot write {str(file)!r}: {error.strerror}") from error
     say(f"wrote {file}")

@@ -230,9 +230,9 @@ def _told(error: BaseException, json: bool) -> int:
         traceback.print_exception(error)
     code, word, detail = _explained(error)
     if json:
-        import msgspec
+        from ebbgate.cli.printing import json_of
 
-        sys.stderr.write(msgspec.json.encode({"code": word, "detail": detail}).decode() + "\n")
+        sys.stderr.write(json_of({"code": word, "detail": detail}) + "\n")
     elif detail:
         sys.stderr.write(f"ebbgate: {detail}\n")
     return code

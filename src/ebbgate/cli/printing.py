@@ -34,10 +34,23 @@ class Column(NamedTuple):
 
 def print_json(value: object) -> None:
     """Print a value of `ebbgate.wire`, or a list of them, on stdout."""
+    sys.stdout.write(json_of(value, indent=2) + "\n")
+
+
+def json_of(value: object, *, indent: int = 0) -> str:
+    """Return a value as JSON, on one line or indented; characters that a terminal would obey are escaped."""
     import msgspec
 
-    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    sys.stdout.write(text + "\n")
+    data = msgspec.json.encode(value)
+    lines = (msgspec.json.format(data, indent=indent) if indent else data).decode().split("\n")
+    return "\n".join(line if line.isprintable() else "".join(map(_json_escaped, line)) for line in lines)
+
+
+def _json_escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
 
 
 def say(message: str) -> None:

@@ -15,6 +15,9 @@ DESCRIPTION_LENGTH_MAX: Final = 2_000
 
 _WRITTEN_LENGTH_MAX: Final = 4 * NAME_LENGTH_MAX  # NFC makes one character of several
 _FORBIDDEN: Final = frozenset("/\\%&><?#")
+_UNSEEN: Final = frozenset(
+    {"Cc", "Cf", "Cs", "Zl", "Zp"}
+)  # controls, formats (bidi, zero width, tags), breaks
 _CANDIDATES_MAX: Final = 200  # a near miss is looked for among this many names at most
 _COMPARED_MAX: Final = 50  # letter by letter
 _TYPED_LENGTH_MAX: Final = 100  # longer names are made by programs, which do not mistype
@@ -66,8 +69,13 @@ def _checked(name: str) -> str:
         raise InvalidLimit(f"{name!r} cannot be the name of a limit")
     if name != name.strip():
         raise InvalidLimit(f"the name of a limit cannot begin or end with a space; got {name!r}")
-    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name):
-        raise InvalidLimit(f"the name of a limit cannot contain control characters; got {name!r}")
+    for position, character in enumerate(name, start=1):
+        if unicodedata.category(character) in _UNSEEN:
+            what = unicodedata.name(character, "a control character")
+            raise InvalidLimit(
+                "the name of a limit cannot contain characters that are not visible, because two names could look "
+                f"the same: character {position} is U+{ord(character):04X} ({what}); got {name!r}"
+            )
     if is_uuid(name):
         raise InvalidLimit(f"{name!r} reads as an id, so a limit of that name could never be addressed")
     return name

@@ -13,6 +13,7 @@ from typing import Final, TextIO
 import msgspec
 
 from ebbgate.server.options import LogLevel
+from ebbgate.wire.words import clean
 
 _LEVELS: Final[dict[LogLevel, int]] = {
     "debug": logging.DEBUG,
@@ -22,7 +23,6 @@ _LEVELS: Final[dict[LogLevel, int]] = {
 }
 _CHATTY: Final = ("uvicorn", "uvicorn.access", "websockets", "litestar", "asyncio")
 _SECRET: Final = re.compile(r"\b(bearer|basic)([ :=]+)[!-~]+", re.IGNORECASE)
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _COLOURS: Final = {logging.DEBUG: "2", logging.INFO: "32", logging.WARNING: "33", logging.ERROR: "31"}
 
 
@@ -70,11 +70,11 @@ class TerminalFormatter(logging.Formatter):
         """Return the line; a traceback follows on lines of its own."""
         colour = _COLOURS.get(record.levelno, "31")
         fields = " ".join(f"{name}={value}" for name, value in _fields(record).items() if value != "")
-        said = _UNPRINTABLE.sub("?", _discreet(record.getMessage()))
+        said = clean(_discreet(record.getMessage()))
         line = f"\033[2m{_time(record).astimezone():%H:%M:%S}\033[0m "
         line += f"\033[{colour}m{record.levelname.lower():7}\033[0m {said}"
         if fields:
-            line += f"  \033[2m{_UNPRINTABLE.sub('?', fields)}\033[0m"
+            line += f"  \033[2m{clean(fields)}\033[0m"
         if record.exc_info:
             line += "\n" + _discreet(self.formatException(record.exc_info))
         return line

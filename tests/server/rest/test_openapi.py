@@ -1,13 +1,19 @@
 """The OpenAPI document says what is so."""
 
 import json
+import re
+import sys
+import unicodedata
 from typing import Any
 
 import jsonschema_rs
 import pytest
 
+from ebbgate.core.limits import check_name
+from ebbgate.errors import InvalidLimit
 from ebbgate.server import refusals
 from ebbgate.server.rest.problems import STATUSES
+from ebbgate.server.rest.requests import NAME_SCHEMA
 from tests.server.rest.serving import Served
 
 METHODS = {"get", "put", "post", "patch", "delete"}
@@ -118,3 +124,21 @@ def test_what_is_refused_before_any_route_is_a_problem_of_every_operation(
 def test_the_least_lease_duration_is_that_of_this_server(document: dict[str, Any]) -> None:
     duration = document["components"]["schemas"]["AcquireBody"]["properties"]["lease_duration_seconds"]
     assert (duration["minimum"], duration["maximum"]) == (0.2, 86_400)
+
+
+def test_the_pattern_of_names_allows_the_characters_that_names_may_have() -> None:
+    pattern = re.compile(str(NAME_SCHEMA["pattern"]))
+    strange = [
+        chr(code)
+        for code in range(sys.maxunicode + 1)
+        if unicodedata.category(chr(code)) in {"Cc", "Cf", "Zl", "Zp", "Zs", "Po", "Sm", "Mn"}
+    ]
+    assert len(strange) > 2_000
+    for character in strange:
+        name = f"x{character}x"
+        try:
+            check_name(name)
+        except InvalidLimit:
+            assert not pattern.search(name), ascii(name)
+        else:
+            assert pattern.search(name), ascii(name)

@@ -34,14 +34,19 @@ IDS_MAX: Final = 1_000
 PAGE_SIZE: Final = 100
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_FORBIDDEN: Final = r"/\\%&><?#\u0000-\u001f\u007f-\u009f\u2028\u2029"
+# Unicode's categories Cc, Cf, Zl and Zp, as `re` and ECMAScript both read them; those beyond U+FFFF literally.
+_FORBIDDEN: Final = (
+    r"/\\%&><?#\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f"
+)
 NAME_SCHEMA: Final[dict[str, object]] = {
     "type": "string",
     "minLength": 1,
     "maxLength": NAME_LENGTH_MAX,
     "pattern": rf"^[^\s{_FORBIDDEN}]([^{_FORBIDDEN}]*[^\s{_FORBIDDEN}])?$",
     "not": {"enum": [".", ".."]},
-    "description": r"1 to 200 characters, none of / \ % & > < ? #, not an id; kept in Unicode NFC",
+    "description": r"1 to 200 characters, none of / \ % & > < ? #, none invisible, not an id; kept in Unicode NFC",
     "examples": ["database"],
 }
 ID_SCHEMA: Final[dict[str, object]] = {"type": "string", "format": "uuid"}

@@ -8,7 +8,8 @@ import { Picture } from './picture.js';
 import { go, limitLink } from './route.js';
 import { samples } from './samples.js';
 
-const FORBIDDEN = /[/\\%&><?#\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
+const FORBIDDEN = /[/\\%&><?#]/;
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
 const ASK_MS = 250;
 const UUID = /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i;
 
@@ -16,6 +17,7 @@ function troubleWithName(name, isTaken) {
   if (!name) return '';
   if (name !== name.trim()) return 'A name neither begins nor ends with a space.';
   if (FORBIDDEN.test(name)) return 'A name has none of / \\ % & > < ? #.';
+  if (UNSEEN.test(name)) return 'A name has no invisible characters: two names could look the same.';
   if (name === '.' || name === '..' || UUID.test(name)) return 'That could not be told from an address.';
   if (isTaken) return 'A limit of this name exists already.';
   return '';
