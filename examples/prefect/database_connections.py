@@ -1,6 +1,6 @@
 """A flow's tasks query a database that takes two connections; with the limit none is turned away.
 
-    pip install prefect ebbgate
+    pip install prefect .
     python examples/prefect/database_connections.py
 
 The database stands in for a real one; `examples/database_connections.py` uses PostgreSQL. The flow, its tasks and

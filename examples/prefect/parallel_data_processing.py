@@ -1,6 +1,6 @@
 """An async flow processes forty items, at most five at once; chunks take as many slots as they have items.
 
-    pip install prefect ebbgate
+    pip install prefect .
     python examples/prefect/parallel_data_processing.py
 
 The flow and its tasks are Prefect's. One import line is ebbgate's.

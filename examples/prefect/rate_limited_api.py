@@ -1,6 +1,6 @@
 """An async flow submits tasks that call an API; ten calls a second begin, whichever task they come from.
 
-    pip install prefect ebbgate
+    pip install prefect .
     python examples/prefect/rate_limited_api.py
 
 The flow, its tasks and `.submit()` are Prefect's. One import line is ebbgate's.

@@ -1,6 +1,6 @@
 """A flow submits twenty tasks, and not more than twenty a second, so that nobody is flooded by them.
 
-    pip install prefect ebbgate
+    pip install prefect .
     python examples/prefect/throttled_submission.py
 
 The flow, its tasks and `.submit()` are Prefect's. One import line is ebbgate's.

@@ -1,9 +1,11 @@
 """Every mistake that a newcomer makes is answered with what to do next. This is the list of them."""
 
+import shlex
 import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ebbgate.server.keys import keys_from
+from ebbgate.version import requirement
 from tests.cli.support import COMMAND, Cli, Real
 from tests.server.certificates import make_certificates
 from tests.serving import served
@@ -249,7 +252,17 @@ def test_a_missing_extra_is_answered_with_its_installation(real: Real) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=real.environment
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert "install it: pip install 'ebbgate[server]'" in done.stderr
+    assert f"install it: pip install {requirement('server')}" in done.stderr
+
+
+@pytest.mark.parametrize("extra", ["", "server", "yaml", "postgres", "redis", "httpx", "requests", "otel"])
+def test_what_an_error_tells_to_install_can_be_installed(extra: str) -> None:
+    """As long as there is no release, a name alone finds nothing: the folder of this installation does."""
+    (wanted,) = shlex.split(requirement(extra))
+    place, _, rest = wanted.partition("[")
+    project = tomllib.loads((Path(place) / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "ebbgate"
+    assert not extra or rest.removesuffix("]") in project["optional-dependencies"]
 
 
 def test_an_old_python_is_answered_with_the_one_it_takes(real: Real) -> None:

@@ -44,10 +44,10 @@ NOT_RUN = {
     ),
     **dict.fromkeys(
         (
-            "pip install 'ebbgate[server]'",
-            "pip install 'ebbgate[server,postgres]'",
-            "pip install 'ebbgate[server,redis]'",
-            "python3 -m venv /opt/ebbgate && /opt/ebbgate/bin/pip install 'ebbgate[server]'",
+            "pip install '.[server]'",
+            "pip install '.[server,postgres]'",
+            "pip install '.[server,redis]'",
+            "python3 -m venv /opt/ebbgate && /opt/ebbgate/bin/pip install '.[server]'",
             "cp deploy/ebbgate.service /etc/systemd/system/ && systemctl enable --now ebbgate",
             "docker build -f deploy/Dockerfile -t ebbgate .",
             "docker compose -f deploy/compose.yaml up -d",
@@ -84,10 +84,10 @@ NOT_RUN = {
         ),
         "tests/prefect runs both, against a real server of Prefect's",
     ),
-    "pip install 'ebbgate[yaml]'": "the library is installed where the tests run",
+    "pip install '.[yaml]'": "the library is installed where the tests run",
     **dict.fromkeys(
         (
-            "uv tool install ebbgate-terraform",
+            "uv tool install ./packages/terraform-provider-ebbgate",
             "ebbgate-terraform install",
             "ebbgate-terraform doctor",
             "terraform init",
@@ -101,6 +101,7 @@ NOT_RUN = {
     "make simulate-long": "it runs until it is stopped",
     "make test": "it runs these tests",
     "make test-faults SEED=4711": "it runs tests/faults for longer",
+    "python3 -m venv .venv && . .venv/bin/activate": "the tests run in an environment",
     "pip install .": "the package is installed where the tests run, and a network is not needed for them",
 }
 

@@ -31,6 +31,7 @@ from ebbgate.server.options import Options
 from ebbgate.server.serving import running
 from ebbgate.server.sockets import bind, close_all
 from ebbgate.stores import without_password
+from ebbgate.version import requirement
 from tests.server.asking import KEY_TEXT, KEYS, Probe, Wire, ask, told
 from tests.server.certificates import make_certificates
 from tests.server.processes import refused, started
@@ -669,7 +670,7 @@ def test_without_its_libraries_it_says_how_to_install_them(
 ) -> None:
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "litestar" else object())
     assert run_command(["serve"]) == 1
-    assert "pip install 'ebbgate[server]'" in capsys.readouterr().err
+    assert f"pip install {requirement('server')}" in capsys.readouterr().err
 
 
 def test_a_log_for_people_is_short_and_cannot_be_forged() -> None:

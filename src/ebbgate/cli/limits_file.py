@@ -22,6 +22,7 @@ from ebbgate.core.limits import (
     check_slots,
 )
 from ebbgate.errors import EbbgateError, InvalidLimit, InvalidRequest
+from ebbgate.version import requirement
 from ebbgate.wire import LimitInfo
 from ebbgate.wire.words import rate
 
@@ -182,7 +183,7 @@ def _yaml(text: str, source: str) -> _Document:
         import yaml
     except ImportError:
         raise EbbgateError(
-            "reading YAML needs a library that is not installed here: pip install 'ebbgate[yaml]'; "
+            f"reading YAML needs a library that is not installed here: pip install {requirement('yaml')}; "
             "JSON needs none, and has the same fields"
         ) from None
     try:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from ebbgate import settings
 from ebbgate.cli.options import Output, Whole
 from ebbgate.errors import EbbgateError, InvalidRequest
+from ebbgate.version import requirement
 
 if TYPE_CHECKING:
     from ebbgate.server.keys import Keys
@@ -188,5 +189,6 @@ def _check_installed() -> None:
     missing = [name for name in _LIBRARIES if find_spec(name) is None]
     if missing:
         raise EbbgateError(
-            f"the server needs {', '.join(missing)}, not installed here; install it: pip install 'ebbgate[server]'"
+            f"the server needs {', '.join(missing)}, not installed here; "
+            f"install it: pip install {requirement('server')}"
         )

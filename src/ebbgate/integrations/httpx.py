@@ -8,10 +8,14 @@ A response 429 or 503 with `Retry-After` makes every process that uses the limit
 from types import TracebackType
 from typing import Self
 
+from ebbgate.version import requirement
+
 try:
     import httpx
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f"{error}; install it: pip install 'ebbgate[httpx]'", name=error.name) from None
+    raise ModuleNotFoundError(
+        f"{error}; install it: pip install {requirement('httpx')}", name=error.name
+    ) from None
 
 from ebbgate.client.terms import Names, Seconds
 from ebbgate.integrations.pacing import Pace

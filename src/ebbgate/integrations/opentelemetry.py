@@ -10,11 +10,15 @@ import contextvars
 import time
 from typing import Final
 
+from ebbgate.version import requirement
+
 try:
     from opentelemetry import context, metrics, trace
     from opentelemetry.util.types import AttributeValue
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f"{error}; install it: pip install 'ebbgate[otel]'", name=error.name) from None
+    raise ModuleNotFoundError(
+        f"{error}; install it: pip install {requirement('otel')}", name=error.name
+    ) from None
 
 from ebbgate.client.lease import Lease
 from ebbgate.errors import EbbgateError

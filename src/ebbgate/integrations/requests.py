@@ -9,12 +9,14 @@ A response 429 or 503 with `Retry-After` makes every process that uses the limit
 from typing import Any
 from urllib.parse import urlsplit
 
+from ebbgate.version import requirement
+
 try:
     import requests
     from requests.adapters import HTTPAdapter
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f"{error}; install it: pip install 'ebbgate[requests]'", name=error.name
+        f"{error}; install it: pip install {requirement('requests')}", name=error.name
     ) from None
 
 from ebbgate.client.terms import Names, Seconds

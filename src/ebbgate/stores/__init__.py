@@ -9,6 +9,7 @@ from ebbgate.errors import InvalidRequest, StoreUnavailable
 from ebbgate.stores.base import EmbeddedStore, NetworkStore
 from ebbgate.stores.network import namespace_of, take_out
 from ebbgate.stores.rollups import HistoryStore, MemoryHistory
+from ebbgate.version import requirement
 
 _EXAMPLES: Final = "memory://, sqlite:///relative.db or sqlite:////absolute/path.db"
 _POSTGRES: Final = frozenset({"postgresql", "postgres"})
@@ -87,7 +88,7 @@ def open_network_store(url: str, *, keep: int = 10_000, upgrade: bool = True) ->
 
 def _not_installed(what: str, extra: str, error: ImportError) -> StoreUnavailable:
     return StoreUnavailable(
-        f"a store in {what} needs more than is installed ({error}): pip install 'ebbgate[{extra}]'"
+        f"a store in {what} needs more than is installed ({error}): pip install {requirement(extra)}"
     )
 
 

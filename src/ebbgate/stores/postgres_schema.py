@@ -16,6 +16,7 @@ from psycopg.rows import TupleRow
 
 from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.postgres_url import PostgresPlace
+from ebbgate.version import requirement
 
 Connection = AsyncConnection[TupleRow]
 
@@ -95,7 +96,7 @@ async def _check_schema(connection: Connection, place: PostgresPlace) -> int:
     if works_from > known:
         raise StoreUnavailable(
             f"the store {place} was taken over by a newer ebbgate (schema {number}, known here: {known}); "
-            "upgrade ebbgate: pip install --upgrade 'ebbgate[postgres]'"
+            f"upgrade ebbgate: pip install --upgrade {requirement('postgres')}"
         )
     return int(number)
 

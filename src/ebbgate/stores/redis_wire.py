@@ -14,6 +14,7 @@ from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.link import CONNECT_SECONDS
 from ebbgate.stores.redis_errors import unavailable
 from ebbgate.stores.redis_url import RedisPlace
+from ebbgate.version import requirement
 
 _log: Final = logging.getLogger("ebbgate.stores")
 
@@ -99,7 +100,7 @@ class RedisWire:
         if number is not None and int(number) > FORMAT:
             raise StoreUnavailable(
                 f"the store {place} was taken over by a newer ebbgate (format {int(number)}, known here: {FORMAT}); "
-                "upgrade ebbgate: pip install --upgrade 'ebbgate[redis]'"
+                f"upgrade ebbgate: pip install --upgrade {requirement('redis')}"
             )
         if not facts.is_durable and not self._warned:
             self._warned = True

@@ -24,6 +24,7 @@ import apsw
 
 from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.sqlite_errors import no_access
+from ebbgate.version import requirement
 
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
@@ -136,7 +137,7 @@ def _check_owner(connection: apsw.Connection, path: Path) -> int:
     if number > known:
         raise StoreUnavailable(
             f"the store {path} was written by a newer ebbgate (schema {number}, known here: {known}); "
-            "upgrade ebbgate: pip install --upgrade ebbgate"
+            f"upgrade ebbgate: pip install --upgrade {requirement()}"
         )
     return int(number)
 
