@@ -1,15 +1,18 @@
 """The other processes that share a file: how they are told something, and how their death is noticed."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from os import urandom
 from pathlib import Path
+from typing import Final
 
 from ebbgate.core.commands import Away
 from ebbgate.core.model import Session
 from ebbgate.errors import StoreUnavailable
-from ebbgate.neighbours.presence import OFFSET_MAX, Presence
+from ebbgate.neighbours.presence import Presence
 from ebbgate.neighbours.push import Mailbox, Pusher, remove_mailboxes, wake_folder
+
+_log: Final = logging.getLogger("ebbgate")
 
 _TAIL = 12  # characters of a session's id that name its sockets; its first ones only tell when it was made
 
@@ -26,19 +29,35 @@ class Neighbours:
         self._session = session
         self._path = path
         self._boxes = 0
-        self.presence = -1 if path is None else int.from_bytes(urandom(8), "big") % OFFSET_MAX
-        self._presence: Presence | None = None
+        self._presences: list[Presence] = []  # the newest last; others may still ask about an older one
         with _in_words():
             self._folder = self._make_folder()
             self._pusher = Pusher()
         try:
             if path is not None:
                 with _in_words():
-                    self._presence = Presence(path.with_name(path.name + "-presence"), self.presence)
+                    self._presences.append(Presence(_presence_file(path)))
             self.mailbox = self.new_mailbox()  # for what happens to held leases; the renewer listens
         except StoreUnavailable:
             self.close()
             raise
+
+    @property
+    def presence(self) -> int:
+        """The byte of the presence file that this process keeps locked; -1: none."""
+        return self._presences[-1].offset if self._presences else -1
+
+    def rejoin(self) -> bool:
+        """Join the new presence file if the file was removed or replaced, and return whether `presence` changed."""
+        if self._path is None or not self._presences or self._presences[-1].is_current():
+            return False
+        try:
+            self._presences.append(Presence(_presence_file(self._path)))
+        except OSError as error:
+            _log.info("the presence file %s cannot be joined yet: %s", _presence_file(self._path), error)
+            return False
+        _log.warning("the presence file %s was removed or replaced", _presence_file(self._path))
+        return True
 
     def new_mailbox(self) -> Mailbox:
         """Return a new socket for pushes to this process.
@@ -68,9 +87,9 @@ class Neighbours:
 
     def find_dead(self, sessions: Iterable[Session]) -> list[Away]:
         """Return what is to be said of those whose process has died."""
-        presence = self._presence
-        if presence is None:
+        if not self._presences:
             return []
+        presence = self._presences[-1]
         others = [s for s in sessions if s.presence >= 0 and s.presence != self.presence]
         return [Away(s.id, s.epoch, certain=True) for s in others if not presence.is_alive(s.presence)]
 
@@ -88,8 +107,12 @@ class Neighbours:
     def abandon(self) -> None:
         """Close this process's copies after a fork; the parent stays present."""
         self._pusher.close()
-        if self._presence is not None:
-            self._presence.end()
+        for presence in self._presences:
+            presence.end()
+
+
+def _presence_file(store: Path) -> Path:
+    return store.with_name(store.name + "-presence")
 
 
 @contextmanager

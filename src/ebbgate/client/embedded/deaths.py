@@ -26,7 +26,10 @@ class Deaths:
     def find(self) -> list[Away]:
         """Return what is to be said of other processes that have died; looks twice a second at most."""
         now_us = self._gate.store.clock()
-        if now_us - self._checked_us < ALIVE_EVERY_US or not self._mutex.acquire(blocking=False):
+        if now_us - self._checked_us < ALIVE_EVERY_US:
+            return []
+        self._gate.stay_present()
+        if not self._mutex.acquire(blocking=False):
             return []
         try:
             self._checked_us = now_us

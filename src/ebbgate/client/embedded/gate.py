@@ -23,11 +23,11 @@ from ebbgate.client.embedded.heritage import Heritage, greetings
 from ebbgate.client.embedded.jobs import Job, fail, is_unknown
 from ebbgate.client.embedded.plan import Plan
 from ebbgate.client.embedded.thread_port import ThreadPort
-from ebbgate.client.embedded.timing import COMPANY_CALLS, GIVE_BACK_US, RECENT_MAX, TURN_US
+from ebbgate.client.embedded.timing import COMPANY_CALLS, GIVE_BACK_US, PRESENT_EVERY_US, RECENT_MAX, TURN_US
 from ebbgate.client.renewal import Renewer
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Acquire, Away, Command, Held, Outcome, Release, Tick, Told, Waiting
+from ebbgate.core.commands import Acquire, Away, Command, Held, Hello, Outcome, Release, Tick, Told, Waiting
 from ebbgate.core.model import SECOND, Lease, Stored
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
@@ -78,7 +78,7 @@ class EmbeddedGate:
         self.push = self._neighbours.push
         self.new_mailbox = self._neighbours.new_mailbox
         self._mailbox = self._neighbours.mailbox
-        self._hellos = greetings(self.sessions, self.epoch, self._neighbours.presence, self._mailbox.address)
+        self._hellos = self._greetings()
         self._greeted = False
         self._company = 0  # for so many calls more, another process is expected to have written before
         self._promoted: list[Lease] = []  # who stands first in its line since the last commit
@@ -322,10 +322,21 @@ class EmbeddedGate:
 
     def listen(self, timeout_seconds: float) -> None:
         """Return when something may have become of a held lease, or after the timeout."""
-        self._mailbox.wait(timeout_seconds)
+        self.stay_present()
+        self._mailbox.wait(min(timeout_seconds, PRESENT_EVERY_US / SECOND))
         if not self._closed:
             self._mailbox.empty()
             self.look()
+
+    def stay_present(self) -> None:
+        """Join the new presence file if it was removed or replaced: until then none notices its end."""
+        if not self._closed and self._neighbours.rejoin():
+            self._hellos = self._greetings()
+            self._greeted = False
+            self.try_jobs([Job((), None)])  # if others are in the way, the next call does it
+
+    def _greetings(self) -> list[Hello]:
+        return greetings(self.sessions, self.epoch, self._neighbours.presence, self._mailbox.address)
 
     def interrupt(self) -> None:
         """Make `listen` return now."""

@@ -13,6 +13,9 @@ GIVE_BACK_US: Final = 100_000
 ALIVE_EVERY_US: Final = 400_000
 """How often a process that waits looks whether the others live: a death is noticed within a second."""
 
+PRESENT_EVERY_US: Final = 1_000_000
+"""How often a process that holds leases checks that its presence file is still in place."""
+
 COMPANY_CALLS: Final = 64
 """For how many calls after another process wrote it is expected to write again, and looked for beforehand."""
 
