@@ -7,6 +7,8 @@ import sys
 import warnings
 from collections.abc import Iterable
 
+from ebbgate.counting import counted
+
 
 class EbbgateError(Exception):
     """The base of all errors of this package."""
@@ -69,7 +71,7 @@ class LimitInUse(EbbgateError):
         self.name, self.holders, self.waiters, self.who = name, holders, waiters, tuple(who)
         listed = f": {', '.join(self.who)}" if self.who else ""
         super().__init__(
-            f"limit {name!r} has {holders} holder(s) and {waiters} waiter(s){listed}; "
+            f"limit {name!r} has {counted(holders, 'holder')} and {counted(waiters, 'waiter')}{listed}; "
             f"force it: ebbgate limit delete {name!r} --force"
         )
 
@@ -83,7 +85,7 @@ class NeverFits(ConcurrencySlotAcquisitionError, ValueError):
         """Tell what was asked and what there is."""
         self.name, self.slots, self.limit = name, slots, limit
         super().__init__(
-            f"limit {name!r} has {limit} slot(s), {slots} can never fit; "
+            f"limit {name!r} has {counted(limit, 'slot')}, {slots} can never fit; "
             f"ask for less, or raise it: ebbgate limit update {name!r} --limit {slots}"
         )
 
@@ -141,7 +143,7 @@ class AcquireTimeout(ConcurrencySlotAcquisitionError, TimeoutError):
         first = self.names[0] if self.names else "NAME"
         when = "now, and timeout_seconds=0 does not wait"
         if timeout_seconds:
-            when = f"within {timeout_seconds:g} second(s)"
+            when = f"within {counted(float(timeout_seconds), 'second')}"
         super().__init__(f"no slot is free on {listed} {when}; see why: ebbgate limit inspect {first!r}")
 
 

@@ -119,7 +119,7 @@ def test_a_limit_in_use_is_kept_unless_forced(cli: Cli, real: Real, file: Path) 
         assert results(cli, f"apply -f {file} --prune --dry-run") == {"busy": "kept", "idle": "deleted"}
         kept = cli(f"apply -f {file} --prune --yes")
         assert kept.code == 4
-        assert "limit 'busy' has 1 holder(s)" in kept.err
+        assert "limit 'busy' has 1 holder and 0 waiters" in kept.err
         assert set(limits_of(cli)) == {"busy"}
         assert cli(f"apply -f {file} --force").code == 2
         assert results(cli, f"apply -f {file} --prune --force --yes") == {"busy": "deleted"}

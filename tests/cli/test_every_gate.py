@@ -108,7 +108,7 @@ def test_run_and_leases_have_their_exit_codes(real: Real, gate: str) -> None:
         first, second = late.err.splitlines()
         assert re.match(r"ebbgate: waiting for 'db' for [2-4]s, (next|no\. 2) in line: held by ", first)
         assert "(command=sh job=report)" in first
-        assert second.startswith("ebbgate: no slot is free on 'db' within 4 second(s)")
+        assert second.startswith("ebbgate: no slot is free on 'db' within 4 seconds")
         assert real("limit", "delete", "db", "--yes").code == 4
         (lease,) = real("lease", "ls", "-o", "json").parsed(list[LeaseInfo])
         assert lease.holder.labels["job"] == "report"

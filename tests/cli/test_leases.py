@@ -97,7 +97,7 @@ def test_a_limit_in_use_is_deleted_only_by_force(cli: Cli, real: Real) -> None:
     with real.holding("--limit", "db") as holder:
         refused = cli("limit delete db --yes")
         assert (refused.code, refused.out) == (4, "")
-        assert "1 holder(s)" in refused.err
+        assert "1 holder and" in refused.err
         assert "--force" in refused.err
         assert cli("limit delete db --yes -o json").problem()["code"] == "limit_in_use"
         assert cli("limit delete db --force --yes").code == 0

@@ -135,7 +135,7 @@ def test_inspect_tells_everything_of_a_limit(cli: Cli) -> None:
         assert part in shown
     cli("limit create closed --limit 0 --disable")
     shown = cli("limit inspect closed").out
-    assert "nobody gets in" in shown
+    assert "blocks every acquisition" in shown
     assert "it does not block" in shown
 
 
@@ -182,3 +182,16 @@ def test_a_rate_is_shown_in_the_unit_that_people_think_in() -> None:
     assert rate(2.5) == "150/min"
     assert rate(0.1 + 0.2) == "0.3/s"
     assert rate(0.0) == "-"
+
+
+def test_a_limit_of_0_says_that_it_blocks(cli: Cli) -> None:
+    for line in ("create db --limit 0", "update db --limit 0", "inspect db"):
+        said = cli(f"limit {line}")
+        assert "blocks every acquisition" in said.out + said.err
+    assert "--limit N" in cli("limit create other --limit 0").err
+
+
+def test_numbers_and_nouns_agree(cli: Cli) -> None:
+    for count, noun in ((0, "0 slots"), (1, "1 slot"), (2, "2 slots")):
+        assert f": {noun}" in cli(f"limit create n{count} --limit {count}").err
+        assert cli(f"limit inspect n{count}").out.replace(f"{noun}", "X").count("X") == 1

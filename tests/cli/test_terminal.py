@@ -3,6 +3,8 @@
 import re
 import signal
 
+import pytest
+
 from ebbgate.client.client import Client
 from tests.cli.support import Real, let_go
 from tests.cli.terminal import Terminal
@@ -85,3 +87,20 @@ def test_whoever_waits_for_a_server_that_is_not_there_sees_that(real: Real) -> N
     terminal.until("waiting for 'db' for 1s: no answer yet from ebbgate://127.0.0.1:1; see")
     assert terminal.end() == 1
     assert "start one: ebbgate serve" in terminal.shown
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80])
+def test_no_column_of_a_table_is_lost_on_a_narrow_terminal(real: Real, columns: int) -> None:
+    with Client(real.url) as client:
+        client.create_limit("database", 5)
+        client.create_limit("api", 60, slot_decay_per_second=1)
+    terminal = Terminal(real, "limit", "ls", columns=columns)
+    assert terminal.end() == 0
+    shown = "".join(terminal.screen())
+    for word in ("NAME", "LIMIT", "WAITING", "DECAY", "ENABLED", "database", "api", "0/5", "0/60"):
+        assert word in shown, word
+    with real.holding("--limit", "database", "--label", "job=report"):
+        terminal = Terminal(real, "lease", "ls", columns=columns)
+        assert terminal.end() == 0
+        for word in ("ID", "STATE", "LIMITS", "HOLDER", "database", "held"):
+            assert word in "".join(terminal.screen()), word

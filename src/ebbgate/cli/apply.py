@@ -116,7 +116,12 @@ def _pruned(client: Client, limit: LimitInfo, *, force: bool, dry_run: bool) -> 
     try:
         client.delete_limit(limit.id, force=force)
     except LimitInUse as error:
-        return Applied(limit.name, "kept", {}, f"{error.holders} holder(s), {error.waiters} waiter(s)")
+        return Applied(
+            limit.name,
+            "kept",
+            {},
+            f"{slots_of(error.holders, 'holder')}, {slots_of(error.waiters, 'waiter')}",
+        )
     except LimitNotFound:
         pass  # somebody else was quicker
     return Applied(limit.name, "deleted", {})

@@ -20,6 +20,7 @@ from ebbgate.cli.printing import (
     print_table,
     quoted,
     say,
+    slots_of,
 )
 from ebbgate.cli.reading import existing_client
 from ebbgate.client.default import default_client
@@ -155,7 +156,7 @@ def _compared(limit: Theirs, here: LimitInfo) -> Copied:
     terms = (limit.name, limit.limit, limit.slot_decay_per_second, limit.active)
     if terms[1:] == (here.limit, here.slot_decay_per_second, here.active):
         return Copied(*terms, "exists")
-    why = f"here it has {here.limit} slots, {here.slot_decay_per_second:g} come back per second"
+    why = f"here it has {slots_of(here.limit)}, {here.slot_decay_per_second:g} come back per second"
     return Copied(*terms, "differs", why if here.active else f"{why}, disabled")
 
 

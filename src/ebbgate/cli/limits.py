@@ -32,7 +32,7 @@ from ebbgate.wire.words import clean, duration, rate
 
 Name = Annotated[str, Parameter(help="Name or id of the limit.", allow_leading_hyphen=False)]
 Slots = Annotated[
-    int, Parameter(name=("--limit", "-l"), help="Slots, 0 to 1000000000; 0 lets nobody in."), Whole
+    int, Parameter(name=("--limit", "-l"), help="Slots, 0 to 1000000000; 0 blocks every acquisition."), Whole
 ]
 Decay = Annotated[
     float | None,
@@ -75,6 +75,8 @@ def _next_step(limit: LimitInfo) -> str:
     name = quoted(limit.name)
     if not limit.active:
         return f"turn it on: ebbgate limit enable {name}"
+    if not limit.limit:
+        return f"open it: ebbgate limit update {name} --limit N"
     flag = "--rate-limit" if limit.slot_decay_per_second else "--limit"
     python = (
         f"rate_limit({limit.name!r})" if limit.slot_decay_per_second else f"with concurrency({limit.name!r}):"
@@ -147,7 +149,7 @@ def inspect(
         ("id", limit.id),
         ("description", escaped(limit.description)),
         ("enabled", "yes" if limit.active else "no: it does not block"),
-        ("limit", slots_of(limit.limit) + ("" if limit.limit else ": closed, nobody gets in")),
+        ("limit", slots_of(limit.limit) + ("" if limit.limit else ": blocks every acquisition")),
         ("active slots", f"{fill(limit.active_slots, limit.limit)} ({limit.held_slots} held, {spent} spent)"),
         ("waiting", str(limit.waiting)),
         *([("cool-down", escaped(_cooling(limit)))] if limit.cool_down_until else []),
@@ -266,7 +268,7 @@ def _tell_changed(what: str, limit: LimitInfo, output: OutputFormat) -> None:
         return
     say(f"{what} limit {clean(limit.name)!r}: {_terms(limit)}")
     if limit.held_slots > limit.limit > 0:
-        say(f"{limit.held_slots} slots are still held; it drains as they are released")
+        say(f"{slots_of(limit.held_slots)} still held; it drains as they are released")
 
 
 def delete(
@@ -294,7 +296,8 @@ def _terms(limit: LimitInfo) -> str:
         f", {rate(limit.slot_decay_per_second, limit.limit)} come back" if limit.slot_decay_per_second else ""
     )
     state = "" if limit.active else ", disabled"
-    return f"{slots_of(limit.limit)}{decay}{state}"
+    blocks = "" if limit.limit else ", which blocks every acquisition"
+    return f"{slots_of(limit.limit)}{blocks}{decay}{state}"
 
 
 def _decay(slot_decay_per_second: float | None, rate: str | None) -> float | None:

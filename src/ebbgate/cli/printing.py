@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple, TextIO, cast
 
 from ebbgate.cli.exits import UsageError
+from ebbgate.counting import counted
 from ebbgate.wire.words import clean, duration
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ SHORT: Final = 8
 the time."""
 
 _BAR_CELLS: Final = 5
+_FOLDED_MIN: Final = 8  # columns of the terminal that a folded column of a table gets at least
 
 
 class Column(NamedTuple):
@@ -76,6 +78,13 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, ind
     from rich.padding import Padding
     from rich.table import Table
 
+    rows = list(rows)
+    console = _console()
+    if indent + _width(columns, rows) > console.width:  # one field a line: no column is lost
+        for row in rows:
+            print_fields(zip((column.title for column in columns), row, strict=True))
+            console.print()
+        return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(
@@ -87,7 +96,19 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, ind
         )
     for row in rows:
         table.add_row(*row)
-    _console().print(Padding(table, (0, 0, 0, indent), expand=False))
+    console.print(Padding(table, (0, 0, 0, indent), expand=False))
+
+
+def _width(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> int:
+    """Return how many columns of a terminal a table needs at least."""
+    from rich.text import Text
+
+    widths = [len(column.title) for column in columns]
+    for row in rows:
+        for i, (cell, column) in enumerate(zip(row, columns, strict=True)):
+            length = Text.from_markup(cell).cell_len
+            widths[i] = max(widths[i], min(length, _FOLDED_MIN) if column.fold else length)
+    return sum(widths) + 2 * (len(columns) - 1)
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
@@ -183,12 +204,8 @@ def timestamp(then: datetime | None) -> str:
 
 
 def slots_of(count: int, what: str = "slot") -> str:
-    """Return a number and its noun.
-
-    >>> slots_of(1), slots_of(2, "waiter"), slots_of(2, "process")
-    ('1 slot', '2 waiters', '2 processes')
-    """
-    return f"{count} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
+    """Return a number and its noun."""
+    return counted(count, what)
 
 
 def fill(used: int, of: int) -> str:

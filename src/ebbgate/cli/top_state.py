@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from ebbgate.cli.printing import SHORT
+from ebbgate.cli.printing import SHORT, slots_of
 from ebbgate.cli.top_source import Act, Reading
 from ebbgate.client.client import Client
 from ebbgate.wire.shapes import LeaseInfo, LimitInfo
@@ -213,7 +213,7 @@ def _resize(limit: LimitInfo, typed: str) -> Act | None:
 
     def act(client: Client) -> str:
         changed = client.update_limit(limit.id, limit=int(typed))
-        return f"{clean(changed.name)!r} has {changed.limit} slots now"
+        return f"{clean(changed.name)!r} has {slots_of(changed.limit)} now"
 
     return act
 

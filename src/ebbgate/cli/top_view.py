@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeVar
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from ebbgate.cli.printing import SHORT
+from ebbgate.cli.printing import SHORT, slots_of
 from ebbgate.cli.top_source import LEASES_MAX, Reading
 from ebbgate.cli.top_state import State, saturation
 from ebbgate.wire.shapes import LeaseInfo, LimitInfo
@@ -218,7 +218,7 @@ class View:
         free = max(limit.limit - limit.active_slots, 0)
         spent = f", {limit.spent_slots:.3g} spent" if limit.spent_slots else ""
         facts = [
-            f"{limit.limit} slots: {limit.held_slots} held{spent}, {free} free",
+            f"{slots_of(limit.limit)}: {limit.held_slots} held{spent}, {free} free",
             f"{limit.waiting} waiting",
         ]
         if limit.slot_decay_per_second:

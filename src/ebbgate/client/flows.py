@@ -12,6 +12,7 @@ from ebbgate.client.progress import FindWatch, Situation
 from ebbgate.client.terms import Terms
 from ebbgate.client.waiting import Gone, Heard
 from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Refused, Release, Waiting
+from ebbgate.counting import counted
 from ebbgate.errors import (
     AcquireTimeout,
     ConcurrencySlotAcquisitionError,
@@ -156,7 +157,7 @@ def _warn_if_nested(terms: Terms, own: Mapping[str, int]) -> Flow[None]:
     for name, slots in terms.slots:
         if name in sizes and sizes[name] - own.get(name, 0) < slots:
             message = (
-                f"this caller waits for {slots} slot(s) of limit {name!r}, which has {sizes[name]}, "
+                f"this caller waits for {counted(slots, 'slot')} of limit {name!r}, which has {sizes[name]}, "
                 f"and holds {own[name]} of them itself: it can never get in; leave the outer block first"
             )
             warn(message, NestedWaitWarning)

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from ebbgate.client.lease import Lease, warn_of_loss
 from ebbgate.core.commands import FOR_EVER_US, Command, Ended, Held, Outcome, Refused, Release, Renew, Waiting
 from ebbgate.core.model import SECOND
+from ebbgate.counting import counted
 from ebbgate.errors import EbbgateError
 
 _log: Final = logging.getLogger("ebbgate")
@@ -216,7 +217,7 @@ class Renewer:
         try:
             outcomes = gate.call(self._upkeep.renewals(due, gate.epoch))
         except EbbgateError as error:
-            _log.info("could not renew %d lease(s) yet: %s", len(due), error)
+            _log.info("could not renew %s yet: %s", counted(len(due), "lease"), error)
             return
         self._upkeep.renewed(due, outcomes, sent_us)
 
@@ -228,7 +229,7 @@ class Renewer:
         try:
             outcomes = self._gate.call([command for command, _ in releases])
         except EbbgateError as error:
-            _log.info("could not release %d lease(s) yet: %s", len(releases), error)
+            _log.info("could not release %s yet: %s", counted(len(releases), "lease"), error)
         finally:
             unknown = zip(releases, outcomes, strict=True)
             self._upkeep.releases += [release for release, outcome in unknown if outcome is None]

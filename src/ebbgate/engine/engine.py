@@ -24,6 +24,7 @@ from ebbgate.core.commands import (
     Told,
 )
 from ebbgate.core.model import Lease, Stored
+from ebbgate.counting import counted
 from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.base import Busy, Conflict, Delta, LostTail, Row, Snapshot, TooOld, Version
 from ebbgate.stores.codec import decode, encode
@@ -234,7 +235,7 @@ class Engine:
 
     def _decide_one_by_one(self, commands: Sequence[Command], now_us: int) -> Decision:
         """Decide a batch on which the book failed: the guilty command is refused alone, the rest goes on."""
-        _log.exception("a batch of %d command(s) failed; each is tried alone", len(commands))
+        _log.exception("a batch of %s failed; each is tried alone", counted(len(commands), "command"))
         self.book.rollback()
         guilty: dict[int, Outcome] = {}
         for index, command in enumerate(commands):

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from ebbgate.core.commands import Away, Hello, Outcome
 from ebbgate.core.grace import RECOVERY_US
 from ebbgate.core.model import SERVER, Session
+from ebbgate.counting import counted
 from ebbgate.errors import EbbgateError
 from ebbgate.server.decider import Decider, ignore
 from ebbgate.server.sessions import Sessions
@@ -102,7 +103,7 @@ class OtherServers:
         for id_ in heard.keys() - servers.keys() | set(silent):
             heard.pop(id_, None)
         if silent:
-            _log.warning("%d server(s) fell silent: %s", len(silent), ", ".join(silent))
+            _log.warning("%s fell silent: %s", counted(len(silent), "server"), ", ".join(silent))
         self._miss([servers[id_] for id_ in silent])
 
     def _miss(self, silent: Sequence[Session]) -> None:

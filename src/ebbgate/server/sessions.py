@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from ebbgate.core.book import Book
 from ebbgate.core.commands import Away, Hello, Outcome, Told
 from ebbgate.core.model import SECOND, Session, Stored
+from ebbgate.counting import counted
 from ebbgate.errors import EbbgateError
 from ebbgate.server.decider import Decider
 from ebbgate.wire.stream import Down, EndedItem, GoodbyeItem, HurryItem, Role, failed_item, item_of
@@ -219,5 +220,5 @@ class Sessions:
             if session.id not in self._present
         ]
         if absent:
-            _log.info("%d client(s) have not come back", len(absent))
+            _log.info("not back in time: %s", counted(len(absent), "client"))
             self._say(absent)

@@ -29,6 +29,7 @@ from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
 from ebbgate.core.commands import Acquire, Away, Command, Held, Hello, Outcome, Release, Tick, Told, Waiting
 from ebbgate.core.model import SECOND, Lease, Stored
+from ebbgate.counting import counted
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
 from ebbgate.errors import EbbgateError, InternalError, StoreUnavailable
@@ -174,7 +175,7 @@ class EmbeddedGate:
         except Busy:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the other callers must go on
-            _log.exception("a defect: %d command(s) failed; everything is loaded anew", len(jobs))
+            _log.exception("a defect: %s failed; everything is loaded again", counted(len(jobs), "command"))
             self.engine.forget()
             fail(jobs, InternalError(f"this is a defect of ebbgate, please report it: {error!r}"))
         except BaseException:  # a signal handler raised, as at Ctrl-C
