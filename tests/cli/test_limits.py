@@ -195,3 +195,12 @@ def test_numbers_and_nouns_agree(cli: Cli) -> None:
     for count, noun in ((0, "0 slots"), (1, "1 slot"), (2, "2 slots")):
         assert f": {noun}" in cli(f"limit create n{count} --limit {count}").err
         assert cli(f"limit inspect n{count}").out.replace(f"{noun}", "X").count("X") == 1
+
+
+def test_a_forced_deletion_is_logged(real: Real) -> None:
+    assert real("limit", "create", "db", "--limit", "1").code == 0
+    with real.holding("--limit", "db"):
+        said = real("limit", "delete", "db", "--force", "--yes", more={"EBBGATE_DEBUG": "1"})
+        assert said.code == 0
+        assert "limit '" in said.err
+        assert "deleted, forced" in said.err

@@ -1,7 +1,8 @@
 """Creating, reading, changing and deleting limits; listing and revoking leases: the part without a wait."""
 
+import logging
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self
 
 from ebbgate import settings
 from ebbgate.client.connect import close_gate, gate_for, gate_if_open
@@ -29,6 +30,9 @@ def _decay(slot_decay_per_second: float | str) -> float:
     return (
         parse_rate(slot_decay_per_second) if isinstance(slot_decay_per_second, str) else slot_decay_per_second
     )
+
+
+_log: Final = logging.getLogger("ebbgate")
 
 
 class Management:
@@ -197,6 +201,7 @@ class Management:
             LimitInUse: it has holders or waiters; the error names them.
         """
         self._done(DeleteLimit(name_or_id, force))
+        _log.info("limit %r deleted%s", name_or_id, ", forced" if force else "")
 
     def cool_down(self, names: str | Sequence[str], seconds: Seconds, why: str = "") -> None:
         """Let nobody in at a limit for a while, as when a vendor says "too many requests"; who waits stays in line.

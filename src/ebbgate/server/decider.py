@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Final
 
 from ebbgate.core.book import Book, Due
-from ebbgate.core.commands import Acquire, Command, Outcome, Refused, Tick, Told
+from ebbgate.core.commands import Acquire, Command, DeleteLimit, Done, Outcome, Refused, Tick, Told
 from ebbgate.core.grace import RECOVERY_US, Grace
 from ebbgate.core.ledger import outcome_of
 from ebbgate.core.model import SECOND, Lease, Settings, Stored
@@ -199,9 +199,23 @@ class Decider(ABC):
     def _tell_all(self, jobs: list[Job], batch: Batch) -> None:
         """Answer all jobs, and tell whom it concerns what came of them."""
         answer_all(jobs, batch.outcomes)
+        self._log_deletions(jobs, batch.outcomes)
         self.lasts.turn_to_others()
         for told in batch.told:
             self._tell(told)
+
+    def _log_deletions(self, jobs: list[Job], outcomes: Sequence[Outcome]) -> None:
+        """Log each deletion of a limit, whichever API asked for it."""
+        number = 0
+        for commands, _ in jobs:
+            for command in commands:
+                if type(command) is DeleteLimit and isinstance(outcomes[number], Done):
+                    doer = self.doers.of_past(0.0, command.target)
+                    fields = {"limit": command.target, "force": command.force}
+                    if doer is not None:
+                        fields |= {"way": doer.way, "key": doer.key, "host": doer.host}
+                    _log.info("limit deleted", extra={"fields": fields})
+                number += 1
 
     def _end_turn(self, batch: Batch | None) -> None:
         if batch is not None:

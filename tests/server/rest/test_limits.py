@@ -2,6 +2,7 @@
 
 import pytest
 
+from ebbgate.client.client import Client
 from tests.server.rest.serving import Served, problem_of
 
 
@@ -198,6 +199,24 @@ def test_a_limit_in_use_is_deleted_by_force_alone(rest: Served) -> None:
     assert rest.client.delete("/v1/limits/db?force=true").status_code == 204
     problem_of(rest.client.delete("/v1/limits/db?force=true"), 404, "limit_not_found")
     assert rest.read(waiting).json()["state"] == "held", "it goes on without the limit"
+
+
+@pytest.mark.parametrize("way", ["rest", "prefect", "client"])
+def test_every_way_to_delete_a_limit_is_logged(
+    rest: Served, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    rest.limit("db")
+    rest.acquire("db")
+    with caplog.at_level("INFO", "ebbgate"):
+        if way == "rest":
+            assert rest.client.delete("/v1/limits/db?force=true").status_code == 204
+        elif way == "prefect":
+            assert rest.client.delete("/api/v2/concurrency_limits/db").status_code == 204
+        else:
+            with Client(rest.url.replace("http://", "ebbgate://")) as client:
+                client.delete_limit("db", force=True)
+    told = [record.__dict__["fields"] for record in caplog.records if record.message == "limit deleted"]
+    assert [(one["limit"], one["force"], one["way"]) for one in told] == [("db", True, way)]
 
 
 def test_a_request_that_is_sent_again_under_its_key_changes_nothing_more(rest: Served) -> None:

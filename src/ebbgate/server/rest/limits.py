@@ -1,6 +1,5 @@
 """Limits: list, create, read, replace, change, delete."""
 
-import logging
 import re
 from hashlib import blake2b
 from typing import Final, Literal, TypeVar
@@ -34,8 +33,6 @@ from ebbgate.server.rest.requests import (
 from ebbgate.wire.ids import new_id
 from ebbgate.wire.questions import ListLimits, ReadLimit
 from ebbgate.wire.shapes import LimitInfo
-
-_log: Final = logging.getLogger("ebbgate.server")
 
 T = TypeVar("T")
 Mode = Literal["create", "update", "put"]
@@ -130,9 +127,6 @@ class LimitRoutes:
         outcome = await self._carry_out(request.scope, DeleteLimit(target, force))
         if isinstance(outcome, Refused):
             return refusal(outcome)
-        _log.info(
-            "limit %r deleted", target, extra={"fields": {"key": key_of(request.scope), "force": force}}
-        )
         return Answer(204)
 
     async def cool_down(self, request: Asked) -> ASGIApp:
