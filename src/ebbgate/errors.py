@@ -15,6 +15,18 @@ class EbbgateError(Exception):
 
     code = "error"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the message and the fields, which are not what the constructor of most errors takes."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[EbbgateError], args: tuple[object, ...], fields: dict[str, object]) -> EbbgateError:
+    """Return a pickled or copied error."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
 
 class ConcurrencySlotAcquisitionError(EbbgateError):
     """The base of every error that keeps a caller from getting in. Nothing was taken."""
@@ -26,6 +38,12 @@ class InvalidRequest(EbbgateError, ValueError):
     """An argument has a wrong type or is out of its range. Nothing was done."""
 
     code = "invalid_request"
+
+
+class InvalidUse(EbbgateError, TypeError):
+    """The call would protect nothing or cannot work. The message says what to write instead."""
+
+    code = "invalid_use"
 
 
 class InvalidLimit(EbbgateError, ValueError):
@@ -220,6 +238,10 @@ class EbbgateWarning(UserWarning):
 
 class UnknownLimitWarning(EbbgateWarning):
     """A named limit does not exist, so it does not protect the block."""
+
+
+class NeverEnteredWarning(EbbgateWarning):
+    """The result of `concurrency(...)` was thrown away without being entered, so it protected nothing."""
 
 
 class PrivateFileWarning(EbbgateWarning):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from ebbgate.client.client import Block, spend
 from ebbgate.client.default import default_client
 from ebbgate.client.lease import Lease
+from ebbgate.client.misuse import site
 from ebbgate.client.terms import Names, OnUnavailable, Seconds, hold_terms, spend_terms
 from ebbgate.errors import AcquireTimeout as AcquireConcurrencySlotTimeoutError
 from ebbgate.errors import ConcurrencySlotAcquisitionError
@@ -44,7 +45,7 @@ def concurrency(
     It is a decorator too, for sync and async functions: every call takes slots of its own.
 
     Args:
-        names: a limit, several (all or none), or a mapping of limit to slots. Empty: nothing happens.
+        names: a limit, several (all or none), or a mapping of limit to slots. Empty: nothing happens, unless `strict`.
         occupy: slots of each limit, >= 1; ignored for a mapping.
         timeout_seconds: the longest wait, from now; 0 tries once, None waits for ever.
         max_retries: give up at the (n+1)-th refusal, a refusal being 30 s of waiting; 0 tries once.
@@ -67,14 +68,14 @@ def concurrency(
         LimitNotFound: a limit does not exist, and `strict`.
         NeverFits: more slots were asked for than a limit has.
         StoreUnavailable, ServerUnavailable: the truth cannot be reached; nothing ran.
-        InvalidRequest, InvalidLimit: an argument is wrong.
+        InvalidRequest, InvalidLimit: an argument is wrong, or `strict` and `names` is empty.
         LeaseLost: with `strict`, on leaving the block.
     """
     terms = hold_terms(
         names, occupy, timeout_seconds, max_retries, lease_duration, strict, raise_on_lease_renewal_failure,
         suppress_warnings, priority, labels, holder, on_unavailable,
     )  # fmt: skip
-    return Block(default_client, terms)
+    return Block(default_client, terms, site())
 
 
 def rate_limit(
@@ -90,7 +91,7 @@ def rate_limit(
     >>> rate_limit("api")  # doctest: +SKIP
 
     Args:
-        names: a limit, several (all or none), or a mapping of limit to slots. Empty: nothing happens.
+        names: a limit, several (all or none), or a mapping of limit to slots. Empty: nothing happens, unless `strict`.
         occupy: slots of each limit, >= 1; ignored for a mapping.
         timeout_seconds: the longest wait, from now; 0 tries once, None waits for ever.
         strict: raise if a named limit does not exist. Else a warning is given.
@@ -103,7 +104,7 @@ def rate_limit(
         NoSlotDecay: an active limit has no `slot_decay_per_second`, so its slots would never come back.
         NeverFits: more slots were asked for than a limit has.
         StoreUnavailable, ServerUnavailable: the truth cannot be reached.
-        InvalidRequest, InvalidLimit: an argument is wrong.
+        InvalidRequest, InvalidLimit: an argument is wrong, or `strict` and `names` is empty.
     """
     spend(default_client, spend_terms(names, occupy, timeout_seconds, strict, priority, on_unavailable))
 

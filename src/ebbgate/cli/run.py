@@ -121,8 +121,8 @@ def run(
     waiting = Waiting([*limits, *rates], client.url, silent=output == "json")
     must_exist, ends = if_missing == "fail", if_lost == "end"
     terms = hold_terms(
-        limits, occupy, timeout, None, 300, must_exist, ends, False, priority, labels, None, "raise"
-    )  # of nothing, if there is no limit
+        limits, occupy, timeout, None, 300, must_exist and bool(limits), ends, False, priority, labels, None, "raise",
+    )  # fmt: skip
     hold = Block(lambda: client, terms._replace(find_watch=waiting.find_watch))
 
     def spend_rates() -> None:

@@ -5,10 +5,11 @@ import contextlib
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, ParamSpec, TypeVar
 
-from ebbgate.client import blocks
-from ebbgate.client.client import Client, decorated
+from ebbgate.client import blocks, misuse
+from ebbgate.client.client import Client
+from ebbgate.client.decorating import decorated
 from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, See, Wait, acquire
 from ebbgate.client.gate import Gate, LoopPlace
 from ebbgate.client.lease import Lease
@@ -17,7 +18,7 @@ from ebbgate.client.terms import Terms
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Release
 from ebbgate.core.model import SECOND
-from ebbgate.errors import LeaseLost
+from ebbgate.errors import InvalidUse, LeaseLost
 from ebbgate.wire.ids import new_id
 
 P = ParamSpec("P")
@@ -75,13 +76,19 @@ async def _opened(client: Callable[[], Client]) -> Gate:
     return found.gate
 
 
-class AsyncBlock:
+class AsyncBlock(misuse.NotPickled):
     """What `concurrency(...)` returns: an async context manager that gives a `Lease`, and a decorator."""
 
-    __slots__ = ("_client", "_gate", "_interrupted", "_lease", "_loop", "_place", "_seen", "_task", "_terms")
+    __slots__ = (
+        "_client", "_gate", "_interrupted", "_lease", "_loop", "_made", "_own", "_place", "_seen", "_task", "_terms",
+    )  # fmt: skip
 
-    def __init__(self, client: Callable[[], Client], terms: Terms) -> None:
-        """Not entered yet."""
+    _instead: ClassVar[str] = "call concurrency(...) in the process that runs the block"
+
+    def __init__(self, client: Callable[[], Client], terms: Terms, made: misuse.Site | None = None) -> None:
+        """Not entered yet; `made` is the user's line, for a block that has to be entered or used as a decorator."""
+        self._made = made
+        self._own: blocks.OwnSlots | None = None
         self._client = client
         self._terms = terms
         self._gate: Gate | None = None
@@ -94,6 +101,7 @@ class AsyncBlock:
 
     async def __aenter__(self) -> Lease:
         """Wait for the slots."""
+        self._made = None
         if self._lease is not None:
             raise RuntimeError("this block was entered before; call concurrency(...) again for another")
         terms = self._terms
@@ -132,7 +140,7 @@ class AsyncBlock:
             if seen is not None:
                 seen.kept_out(error)
             raise
-        blocks.push_own(gate.name, terms.slots)
+        self._own = blocks.push_own(gate.name, terms.slots)
         if seen is not None:
             seen.let_in(lease)
         return lease
@@ -153,13 +161,16 @@ class AsyncBlock:
     ) -> None:
         """Give the slots back; with `strict`, raise `LeaseLost` if they were lost meanwhile."""
         lease, gate, place, terms, task = self._lease, self._gate, self._place, self._terms, self._task
-        assert lease is not None, "entered before"
+        if lease is None:
+            self._made = None
+            raise InvalidUse(misuse.NEVER_ENTERED.format("async with"))
         if self._seen is not None:
             self._seen.left(lease, error)
         self._task = None  # a loss noticed from now on does not cancel what follows the block
         if gate is None or place is None:
             return
-        blocks.pop_own(gate.name, terms.slots)
+        if self._own is not None:
+            blocks.pop_own(self._own)
         lost = lease.lost
         gate.renewer.drop(lease)
         if not gate.is_mine():
@@ -176,12 +187,26 @@ class AsyncBlock:
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         """Run every call of `function`, sync or async, inside a block of its own."""
+        self._made = None
         return decorated(function, self._client, self._terms)
+
+    def __repr__(self) -> str:
+        """Show the limits, and whether the block was entered."""
+        state = (
+            "not entered; write: async with concurrency(...)" if self._lease is None else repr(self._lease)
+        )
+        return f"<{misuse.shown(self._terms)} of ebbgate.asyncio: {state}>"
+
+    def __del__(self) -> None:
+        """Warn of a block that protected nothing because it was never entered."""
+        if self._made is not None:
+            misuse.warn_of_never_entered(self._made, self._terms, "async with concurrency(...):")
 
     if not TYPE_CHECKING:  # a type checker knows without that these are wrong
 
         def __enter__(self) -> NoReturn:
             """Tell who mixes the two modules up."""
+            self._made = None
             raise TypeError(
                 "concurrency of ebbgate.asyncio is entered by: async with concurrency(...); "
                 "for `with`, import it from ebbgate.sync"
@@ -192,6 +217,7 @@ class AsyncBlock:
 
         def __await__(self) -> NoReturn:
             """Tell who awaits what is to be entered."""
+            self._made = None
             raise TypeError("concurrency(...) is not awaited but entered: async with concurrency(...)")
 
 

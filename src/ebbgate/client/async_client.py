@@ -2,21 +2,24 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 from ebbgate.client.async_blocks import AsyncBlock, spend
 from ebbgate.client.client import Client
+from ebbgate.client.misuse import NotPickled, site
 from ebbgate.client.terms import Names, OnUnavailable, Seconds, hold_terms, spend_terms
 from ebbgate.wire import LeaseInfo, LimitInfo, StatusInfo
 
 
-class AsyncClient:
+class AsyncClient(NotPickled):
     """Limits, leases and their management, for asyncio. All clients of one URL share one connection.
 
     Args:
         url: where to connect, as `EBBGATE_URL`; None: as the environment says.
         api_key: authenticates with a server; None: as the environment says.
     """
+
+    _instead: ClassVar[str] = "make a client in the process that uses it"
 
     def __init__(self, url: str | None = None, api_key: str | None = None) -> None:
         """Connect on first use; see the class."""
@@ -47,7 +50,7 @@ class AsyncClient:
             names, occupy, timeout_seconds, max_retries, lease_duration, strict, raise_on_lease_renewal_failure,
             suppress_warnings, priority, labels, holder, on_unavailable,
         )  # fmt: skip
-        return AsyncBlock(lambda: self._client, terms)
+        return AsyncBlock(lambda: self._client, terms, site())
 
     async def rate_limit(
         self,

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Final
 
 from ebbgate import settings
@@ -20,35 +21,49 @@ from ebbgate.errors import BlockingCallWarning, ServerUnavailable, StoreUnavaila
 _log: Final = logging.getLogger("ebbgate")
 _log.addHandler(logging.NullHandler())
 
-_Own = tuple[str, Slots]
-own_holds: Final[ContextVar[tuple[_Own, ...]]] = ContextVar("ebbgate_own_holds", default=())
-"""What the current thread or task chain holds, (gate, slots), the innermost block last."""
+
+class OwnSlots:
+    """Slots of a gate that a thread or a task chain holds, until it leaves their block."""
+
+    __slots__ = ("gate", "is_held", "slots")
+
+    def __init__(self, gate: str, slots: Slots) -> None:
+        """Held from now on."""
+        self.gate = gate
+        self.slots = slots
+        self.is_held = True
+
+
+own_holds: Final[ContextVar[tuple[OwnSlots, ...]]] = ContextVar("ebbgate_own_holds", default=())
+"""What the current thread or task chain holds, the innermost block last. A task that a block started inherits a
+copy, and may outlive the block; so each entry knows whether it is still held."""
 
 _warned: Final[set[str]] = set()
 _noted: Final[set[str]] = set()
 _BLOCKS: Final = ""  # stands among the names that were warned of: no limit is called so
 
 
-def push_own(gate: str, slots: Slots) -> None:
+def push_own(gate: str, slots: Slots) -> OwnSlots:
     """Note that the current thread or task chain holds these slots of a gate from now on."""
-    own_holds.set((*own_holds.get(), (gate, slots)))
+    own = OwnSlots(gate, slots)
+    own_holds.set((*own_holds.get(), own))
+    return own
 
 
-def pop_own(gate: str, slots: Slots) -> None:
-    """Note that it does not any more; blocks may be left in any order."""
+def pop_own(own: OwnSlots) -> None:
+    """Note that it no longer does; blocks may be left in any order, and in another thread or task."""
+    own.is_held = False
     holds = own_holds.get()
-    own = (gate, slots)
-    if holds and holds[-1] == own:
+    if holds and holds[-1] is own:
         own_holds.set(holds[:-1])
-    elif own in holds:
-        place = holds.index(own)
-        own_holds.set(holds[:place] + holds[place + 1 :])
+    elif holds:
+        own_holds.set(tuple([one for one in holds if one.is_held]))
 
 
 def caller_of(gate: Gate, place: Place, lease_id: str, terms: Terms) -> Caller:
     """Return from whom a flow asks."""
     holds = own_holds.get()
-    own = _sum(gate.name, holds) if holds else {}
+    own = partial(_sum, gate.name, holds) if any(one.is_held for one in holds) else None
     return Caller(
         place.session, place.epoch, lease_id, place.address, gate.clock, connect_timeout_us, own,
         terms.find_watch or LogWatch,
@@ -60,10 +75,10 @@ def connect_timeout_us() -> int:
     return round(settings.connect_timeout_seconds() * SECOND)
 
 
-def _sum(gate: str, holds: tuple[_Own, ...]) -> Mapping[str, int]:
+def _sum(gate: str, holds: tuple[OwnSlots, ...]) -> Mapping[str, int]:
     total: dict[str, int] = {}
-    for place, slots in holds:
-        for name, number in slots if place == gate else ():
+    for own in holds:
+        for name, number in own.slots if own.is_held and own.gate == gate else ():
             total[name] = total.get(name, 0) + number
     return total
 

@@ -1,13 +1,12 @@
 """The sync face: a driver that runs flows on the calling thread, and the client whose methods users call."""
 
-import functools
-import inspect
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn, ParamSpec, TypeVar
 
-from ebbgate.client import blocks
+from ebbgate.client import blocks, misuse
+from ebbgate.client.decorating import decorated
 from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, See, Wait, acquire
 from ebbgate.client.gate import Gate, ThreadPlace
 from ebbgate.client.lease import Lease
@@ -16,6 +15,7 @@ from ebbgate.client.observing import Seen, observers
 from ebbgate.client.terms import Names, OnUnavailable, Seconds, Terms, hold_terms, spend_terms
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Release
+from ebbgate.errors import InvalidUse
 from ebbgate.wire.ids import new_id
 
 P = ParamSpec("P")
@@ -57,13 +57,17 @@ def run(flow: Flow[T], place: ThreadPlace) -> T:
         return result
 
 
-class Block:
+class Block(misuse.NotPickled):
     """What `concurrency(...)` returns: a context manager that gives a `Lease`, and a decorator."""
 
-    __slots__ = ("_client", "_gate", "_lease", "_place", "_seen", "_terms")
+    __slots__ = ("_client", "_gate", "_lease", "_made", "_own", "_place", "_seen", "_terms")
 
-    def __init__(self, client: "Callable[[], Client]", terms: Terms) -> None:
-        """Not entered yet."""
+    _instead: ClassVar[str] = "call concurrency(...) in the process that runs the block"
+
+    def __init__(self, client: "Callable[[], Client]", terms: Terms, made: misuse.Site | None = None) -> None:
+        """Not entered yet; `made` is the user's line, for a block that has to be entered or used as a decorator."""
+        self._made = made
+        self._own: blocks.OwnSlots | None = None
         self._client = client
         self._terms = terms
         self._gate: Gate | None = None
@@ -73,6 +77,7 @@ class Block:
 
     def __enter__(self) -> Lease:
         """Wait for the slots."""
+        self._made = None
         blocks.warn_of_blocking(self._terms, "async with concurrency(...)")
         if self._lease is not None:
             raise RuntimeError("this block was entered before; call concurrency(...) again for another")
@@ -107,7 +112,7 @@ class Block:
             if seen is not None:
                 seen.kept_out(error)
             raise
-        blocks.push_own(gate.name, terms.slots)
+        self._own = blocks.push_own(gate.name, terms.slots)
         if seen is not None:
             seen.let_in(lease)
         return lease
@@ -117,12 +122,15 @@ class Block:
     ) -> None:
         """Give the slots back; with `strict`, raise `LeaseLost` if they were lost meanwhile."""
         lease, gate, place, terms = self._lease, self._gate, self._place, self._terms
-        assert lease is not None, "entered before"
+        if lease is None:
+            self._made = None
+            raise InvalidUse(misuse.NEVER_ENTERED.format("with"))
         if self._seen is not None:
             self._seen.left(lease, error)
         if gate is None or place is None:
             return
-        blocks.pop_own(gate.name, terms.slots)
+        if self._own is not None:
+            blocks.pop_own(self._own)
         lost = lease.lost
         gate.renewer.drop(lease)
         if gate.is_mine():
@@ -132,12 +140,24 @@ class Block:
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         """Run every call of `function`, sync or async, inside a block of its own."""
+        self._made = None
         return decorated(function, self._client, self._terms)
+
+    def __repr__(self) -> str:
+        """Show the limits, and whether the block was entered."""
+        state = "not entered; write: with concurrency(...)" if self._lease is None else repr(self._lease)
+        return f"<{misuse.shown(self._terms)} of ebbgate.sync: {state}>"
+
+    def __del__(self) -> None:
+        """Warn of a block that protected nothing because it was never entered."""
+        if self._made is not None:
+            misuse.warn_of_never_entered(self._made, self._terms, "with concurrency(...):")
 
     if not TYPE_CHECKING:  # a type checker knows without that this is wrong
 
         async def __aenter__(self) -> NoReturn:
             """Tell who mixes the two modules up."""
+            self._made = None
             raise TypeError(
                 "concurrency of ebbgate.sync is entered by: with concurrency(...); "
                 "for `async with`, import it from ebbgate.asyncio"
@@ -145,36 +165,6 @@ class Block:
 
         async def __aexit__(self, *_: object) -> None:
             """Never called."""
-
-
-def decorated(function: Callable[P, T], client: "Callable[[], Client]", terms: Terms) -> Callable[P, T]:
-    """Return `function` with every call inside a block of its own.
-
-    Raises:
-        TypeError: it is a generator, whose body runs after the call is over.
-    """
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(
-            f"{function.__name__}() is a generator: its body runs after the call, without the slots; "
-            "write `with concurrency(...)` inside it"
-        )
-    if inspect.iscoroutinefunction(function):
-        from ebbgate.client.async_blocks import AsyncBlock
-
-        @functools.wraps(function)
-        async def call_async(*args: P.args, **kwargs: P.kwargs) -> object:
-            async with AsyncBlock(client, terms):
-                return await function(*args, **kwargs)
-
-        return call_async  # type: ignore[return-value]  # its result is the coroutine that T stands for
-
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        blocks.warn_of_blocking(terms, f"async def {function.__name__}")
-        with Block(client, terms):
-            return function(*args, **kwargs)
-
-    return call
 
 
 class Client(Management):
@@ -212,7 +202,7 @@ class Client(Management):
             names, occupy, timeout_seconds, max_retries, lease_duration, strict, raise_on_lease_renewal_failure,
             suppress_warnings, priority, labels, holder, on_unavailable,
         )  # fmt: skip
-        return Block(lambda: self, terms)
+        return Block(lambda: self, terms, misuse.site())
 
     def rate_limit(
         self,

@@ -78,7 +78,9 @@ class Caller(NamedTuple):
     wake: str  # where this caller is told what becomes of it; "": nowhere
     clock: Callable[[], int]  # local, monotonic, microseconds
     connect_timeout_us: Callable[[], int]  # asked only where nothing answers
-    own: Mapping[str, int]  # slots that this caller's own thread or task chain holds already, by name
+    own: (
+        Callable[[], Mapping[str, int]] | None
+    )  # returns the slots by name that its thread or task chain holds now
     find_watch: FindWatch | None = None  # who wants to know why a wait is long; None: nobody
 
 
@@ -101,7 +103,7 @@ def acquire(terms: Terms, caller: Caller) -> Flow[Held]:
     )  # fmt: skip
     try:
         outcome: Outcome | Gone | None = yield from _asked(command, until_us, caller)
-        if caller.own and isinstance(outcome, Waiting):
+        if caller.own is not None and isinstance(outcome, Waiting):
             yield from _warn_if_nested(terms, caller.own)
         while isinstance(outcome, Waiting | Gone):
             outcome = yield from _waited(terms, caller, begun_us, until_us)
@@ -148,17 +150,20 @@ def _situation(names: tuple[str, ...], lease_id: str) -> Flow[Situation]:
     )
 
 
-def _warn_if_nested(terms: Terms, own: Mapping[str, int]) -> Flow[None]:
-    """Warn a caller that holds itself what it waits for, and so would wait for ever."""
-    names = tuple([name for name, _ in terms.slots if name in own])
+def _warn_if_nested(terms: Terms, holding: Callable[[], Mapping[str, int]]) -> Flow[None]:
+    """Warn a caller that holds itself what it waits for, and so would wait indefinitely."""
+    held = holding()
+    names = [name for name, _ in terms.slots if name in held]
     if not names or terms.quiet:
         return
-    sizes: Mapping[str, int] = (yield See(ReadSizes(list(names)))) or {}
+    sizes: Mapping[str, int] = (yield See(ReadSizes(names))) or {}
+    own = holding()  # a block may have been left meanwhile
     for name, slots in terms.slots:
-        if name in sizes and sizes[name] - own.get(name, 0) < slots:
+        if name in sizes and name in own and sizes[name] - own[name] < slots:
             message = (
                 f"this caller waits for {counted(slots, 'slot')} of limit {name!r}, which has {sizes[name]}, "
-                f"and holds {own[name]} of them itself: it can never get in; leave the outer block first"
+                f"and holds {own[name]} of them itself or through the task that started it: "
+                "it cannot get them until that block is left; leave the outer block first"
             )
             warn(message, NestedWaitWarning)
 

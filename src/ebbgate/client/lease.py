@@ -5,8 +5,9 @@ import logging
 import math
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import ClassVar, Final
 
+from ebbgate.client.misuse import NotPickled
 from ebbgate.core.commands import Held
 from ebbgate.core.model import RETAKEABLE, SECOND
 from ebbgate.errors import LeaseLost, LeaseLostWarning, warn
@@ -17,7 +18,7 @@ _log: Final = logging.getLogger("ebbgate")
 _SAFETY_US: Final = 100_000  # beside 1 %: the client stops first
 
 
-class Lease:
+class Lease(NotPickled):
     """Slots that are held, as long as the block runs.
 
     It is renewed in the background. `lost` tells, at every read, whether it still protects the block.
@@ -40,6 +41,8 @@ class Lease:
         "session",
         "waited_seconds",
     )  # fmt: skip
+
+    _instead: ClassVar[str] = "pass its id or its fencing_token"
 
     def __init__(
         self,

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from ebbgate import settings
 from ebbgate.client.connect import close_gate, gate_for, gate_if_open
 from ebbgate.client.gate import Gate
+from ebbgate.client.misuse import NotPickled
 from ebbgate.client.terms import Seconds, microseconds
 from ebbgate.core.commands import Command, CoolDown, DeleteLimit, Done, PutLimit, Refused, Revoke
 from ebbgate.core.decay import parse_rate
@@ -35,8 +36,10 @@ def _decay(slot_decay_per_second: float | str) -> float:
 _log: Final = logging.getLogger("ebbgate")
 
 
-class Management:
+class Management(NotPickled):
     """What people and programs do with limits, beside using them."""
+
+    _instead: ClassVar[str] = "make a client in the process that uses it"
 
     def __init__(self, url: str | None = None, api_key: str | None = None) -> None:
         """Connect on first use; see the class."""

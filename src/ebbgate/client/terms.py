@@ -71,7 +71,7 @@ def hold_terms(
         InvalidLimit: a name could not be the name of any limit.
     """
     return Terms(
-        wanted(names, occupy) if names else (),
+        _slots(names, occupy, strict),
         False,
         _timeout_us(timeout_seconds),
         _max_retries(max_retries),
@@ -95,13 +95,23 @@ def spend_terms(
 ) -> Terms:
     """Check the arguments of `rate_limit`; see `hold_terms`."""
     return Terms(
-        wanted(names, occupy) if names else (),
+        _slots(names, occupy, strict),
         True,
         _timeout_us(timeout_seconds),
         strict=bool(strict),
         priority=priority,
         run_unprotected=_runs_unprotected(on_unavailable),
     )
+
+
+def _slots(names: Names, occupy: int, strict: bool) -> Slots:
+    if names:
+        return wanted(names, occupy)
+    if strict:
+        raise InvalidRequest(
+            f"strict=True refuses to protect nothing: names is {names!r}; name a limit, or leave strict out"
+        )
+    return ()
 
 
 def microseconds(argument: str, value: object) -> int:

@@ -11,6 +11,7 @@ from concurrent.futures import Executor, Future
 from typing import ParamSpec, TypeVar
 
 from ebbgate.client.client import Block
+from ebbgate.client.misuse import name_of, refuse_unfinished
 from ebbgate.client.terms import Names, Seconds
 from ebbgate.errors import InvalidRequest
 from ebbgate.sync import concurrency
@@ -97,4 +98,6 @@ def _call(
 ) -> T:
     """Call within a block; stands here by name so that a pool of processes finds it."""
     with hold():
-        return fn(*args, **kwargs)
+        result = fn(*args, **kwargs)
+        refuse_unfinished(result, name_of(fn))
+        return result

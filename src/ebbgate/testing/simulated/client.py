@@ -210,7 +210,7 @@ def use(gate: Gate, terms: Terms, lease_id: str, hold_us: int, cancel_us: int | 
     )
     started_us = gate.clock()
     caller = Caller(
-        gate.session, gate.epoch, lease_id, gate.wake(), gate.clock, lambda: CONNECT_TIMEOUT_US, {}
+        gate.session, gate.epoch, lease_id, gate.wake(), gate.clock, lambda: CONNECT_TIMEOUT_US, None
     )
     try:
         held = yield from drive(acquire(terms, caller), gate, cancel_us)
