@@ -31,6 +31,7 @@ class Plan:
         self.grace: Final = Grace()
         self._own = frozenset(["", *sessions])
         self._not_before_us = -1
+        self._left_us = -1  # since when something is due that its own process has not seen to
 
     def make(self, book: Book, now_us: int) -> None:
         """Plan anew, and wake those who wait if it is sooner than before."""
@@ -38,7 +39,15 @@ class Plan:
         due = book.next_due(now_us, expire=may_expire)
         at_us = due.at_us
         if at_us >= 0 and due.session not in self._own:
-            at_us += OVERDUE_US  # its own process sees to it
+            # Its own process sees to it, unless it is stopped or busy. The bound starts once: what is still due at
+            # the next look is due "now" again.
+            if at_us > now_us:
+                self._left_us = -1
+            elif self._left_us < 0:
+                self._left_us = now_us
+            at_us = (at_us if self._left_us < 0 else self._left_us) + OVERDUE_US
+        else:
+            self._left_us = -1
         if not may_expire and not 0 <= at_us <= self.grace.until_us:
             at_us = self.grace.until_us
         if at_us >= 0:
@@ -55,6 +64,7 @@ class Plan:
         self._not_before_us = now_us + RETRY_US
 
     def succeeded(self, now_us: int) -> None:
-        """The store answered."""
+        """The store answered: what was due has been seen to."""
+        self._left_us = -1
         if self.grace.is_failing:
             self.grace.succeeded(now_us)
