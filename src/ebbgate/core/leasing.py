@@ -1,5 +1,7 @@
 """Acquire, renew, release, revoke: the commands about one lease."""
 
+from collections.abc import Sequence
+
 from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Refused, Release, Renew, Revoke, Waiting
 from ebbgate.core.ledger import Ledger, ended, held, outcome_of
 from ebbgate.core.limits import near_miss
@@ -87,7 +89,7 @@ def _refused(ledger: Ledger, lease: Lease, refused: Refused) -> Refused:
     return refused
 
 
-def impossible(lives: list[tuple[Live, int]], *, spend: bool) -> Refused | None:
+def impossible(lives: Sequence[tuple[Live, int]], *, spend: bool) -> Refused | None:
     """Return why an acquisition could never get in, however long it waited; inactive limits never block."""
     for live, slots in lives:
         limit = live.limit
@@ -116,9 +118,9 @@ def _bad_duration(ledger: Ledger, duration_us: int) -> Refused | None:
 def out_of_session(ledger: Ledger, session_id: str, epoch: int) -> Refused | None:
     """Return why a command of this session and epoch is not listened to, or None if it is."""
     session = ledger.sessions.get(session_id)
-    if session is not None and session.epoch == epoch:
+    if session is not None and session.epoch == epoch and not session.is_closing:
         return None
-    if session is None or epoch > session.epoch:
+    if session is None or epoch >= session.epoch:
         return Refused("unknown_session", {"session": session_id})
     return Refused("stale_session", {"session": session_id, "epoch": epoch, "newest": session.epoch})
 

@@ -2,12 +2,15 @@
 
 import heapq
 from collections.abc import Iterable
+from typing import Final
 
 from ebbgate.core import decay
 from ebbgate.core.commands import Ended, Held, Refused, Told
 from ebbgate.core.live import Live
 from ebbgate.core.model import FETCH_US, Head, Lease, Settings, Slots, Stored, Why
 from ebbgate.core.records import Records
+
+NO_BOUND: Final = 1 << 62
 
 
 class Ledger(Records):
@@ -16,6 +19,8 @@ class Ledger(Records):
     def __init__(self, settings: Settings) -> None:
         """Hold nothing."""
         self.now_us = 0
+        self.ends_max = NO_BOUND
+        """How many leases one decision ends because of time or the end of a session; the next ones end the others."""
         super().__init__(settings)
 
     def clear(self) -> None:
@@ -23,6 +28,7 @@ class Ledger(Records):
         super().clear()
         self.told: list[Told] = []
         self.promoted: dict[str, Lease] = {}
+        self.ends_left = self.ends_max  # in this decision
         self._granting: list[Live] = []  # whose grants this decision has counted
 
     def confirm(self, head: Head) -> None:
@@ -123,7 +129,7 @@ class Ledger(Records):
             self._step_forward_after(lease)
         lease.state, lease.why, lease.ended_us = "ended", why, self.now_us
         self._retire(lease)
-        if lease.session not in self.by_session:
+        if not self.has_leases(lease.session):
             session = self.sessions.get(lease.session)
             if session is not None and session.away_us >= 0 and session.away_due_us < 0:
                 self.put_session(session.id, None)  # the last thing that a gone process had

@@ -111,6 +111,11 @@ class Session:
     away_due_us: int = -1  # when what follows from that happens; -1: never, or it has happened
     away_certain: bool = False  # the kernel said that it is gone
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether it ended without a grace, and some of its leases are still to be ended."""
+        return 0 <= self.away_due_us <= self.away_us
+
 
 @dataclass(slots=True, eq=False)
 class Lease:

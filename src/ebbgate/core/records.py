@@ -41,7 +41,11 @@ class Records:
         self.requests: dict[str, ManagementRequest] = {}
         self.queue = Queue(self.settings.patience_us, self)
         self.lives = self.queue.lives
-        self.by_session: dict[str, set[str]] = {}  # held and waiting leases
+        self.by_session: dict[
+            str, dict[str, None]
+        ] = {}  # held leases, in the order in which they were granted
+        self.waiting_by_session: dict[str, dict[str, None]] = {}
+        self.closing: dict[str, None] = {}  # sessions that have ended, and still have leases to end
         self.expiries: list[tuple[int, str]] = []
         self.attends: list[tuple[int, str]] = []
         self.aways: list[tuple[int, str]] = []
@@ -164,11 +168,12 @@ class Records:
         if lease.state == "ended":
             heapq.heappush(self.endings, (lease.ended_us, "lease", lease.id))
             return
-        mine = self.by_session.get(lease.session)
+        among = self.by_session if lease.state == "held" else self.waiting_by_session
+        mine = among.get(lease.session)
         if mine is None:
-            self.by_session[lease.session] = {lease.id}
+            among[lease.session] = {lease.id: None}
         else:
-            mine.add(lease.id)
+            mine[lease.id] = None
         if lease.state == "held":
             lives = self.lives
             for limit_id, slots in lease.slots:
@@ -203,10 +208,15 @@ class Records:
             self.queue.leave(lease)
         else:
             return
-        mine = self.by_session[lease.session]
-        mine.remove(lease.id)
+        among = self.by_session if lease.state == "held" else self.waiting_by_session
+        mine = among[lease.session]
+        del mine[lease.id]
         if not mine:
-            del self.by_session[lease.session]
+            del among[lease.session]
+
+    def has_leases(self, session_id: str) -> bool:
+        """Tell whether a session holds or waits for anything."""
+        return session_id in self.by_session or session_id in self.waiting_by_session
 
     def expect(self, lease: Lease) -> None:
         """Note when a held lease ends unless something happens before."""
@@ -355,6 +365,10 @@ class Records:
         self._place_session(session_id, session)
 
     def _place_session(self, session_id: str, session: Session | None) -> None:
+        if session is not None and session.is_closing:
+            self.closing[session_id] = None
+        else:
+            self.closing.pop(session_id, None)
         if session is None:
             self.sessions.pop(session_id, None)
             return

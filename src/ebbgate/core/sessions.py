@@ -1,11 +1,21 @@
 """Client processes come and go, and time passes: what follows for their leases."""
 
 import heapq
+from collections.abc import Collection
 from dataclasses import replace
+from itertools import islice, takewhile
+from operator import attrgetter
+from typing import Final
 
 from ebbgate.core.commands import Away, Done, Hello, Outcome, Refused, Tick
 from ebbgate.core.ledger import Ledger
-from ebbgate.core.model import Session
+from ebbgate.core.model import Session, Why
+
+SORTED_MAX: Final = 2_000
+"""Of how many leases the ones that arrived first are looked for."""
+
+POPS_FACTOR: Final = 16
+"""How many timers one decision looks at for each lease that it may end: most are of leases that ended before."""
 
 
 def hello(ledger: Ledger, command: Hello) -> Outcome:
@@ -37,7 +47,7 @@ def away(ledger: Ledger, command: Away) -> Outcome:
         certain = (session.away_certain, is_certain)
         if certain == (True, False) or (certain != (False, True) and session.away_due_us <= due_us):
             return Done(command.session)  # what is known already follows as soon, or is more certain
-    away_us = session.away_us if session.away_us >= 0 else ledger.now_us
+    away_us = session.away_us if session.away_us >= 0 and command.grace_us > 0 else ledger.now_us
     gone = replace(session, away_us=away_us, away_due_us=due_us, away_certain=is_certain)
     ledger.put_session(gone.id, gone)
     if command.grace_us <= 0:
@@ -45,40 +55,87 @@ def away(ledger: Ledger, command: Away) -> Outcome:
     return Done(command.session)
 
 
-def _leave(ledger: Ledger, session: Session) -> None:
-    """Carry out what follows from a session that stayed away: waiters leave; holders only if it is certain."""
-    leases = [ledger.leases[lease_id] for lease_id in ledger.by_session.get(session.id, ())]
-    for lease in sorted(leases, key=lambda lease: lease.arrival):
-        if lease.state == "waiting":
-            ledger.lose(lease, "cancelled")
-        elif session.away_certain:
-            ledger.lose(lease, "lost_holder")
-    if session.id in ledger.by_session:
+def _leave(ledger: Ledger, session: Session) -> bool:
+    """Carry out what follows from a session that stayed away: waiters leave; holders only if it is certain.
+
+    Returns:
+        Whether all of it is done. One decision ends at most `ends_max` leases, waiters first, so that nothing is
+        granted to a session that is being ended.
+    """
+    waiting, holding = _leases_of(ledger, session)
+    if session.away_certain and len(waiting) + len(holding) <= ledger.ends_left:
+        both = [ledger.leases[lease_id] for lease_id in (*waiting, *holding)]
+        ledger.ends_left -= len(both)
+        for lease in sorted(both, key=attrgetter("arrival")):
+            ledger.lose(lease, "cancelled" if lease.state == "waiting" else "lost_holder")
+        ledger.put_session(session.id, None)
+        return True
+    _end_some(ledger, waiting, "cancelled")
+    if session.id in ledger.waiting_by_session:
+        return False
+    if session.away_certain:
+        _end_some(ledger, holding, "lost_holder")
+        if session.id in ledger.by_session:
+            return False
+    else:  # what was granted while its waiters were being cancelled, one slice after the other
+        late = takewhile(lambda id_: ledger.leases[id_].at_us > session.away_due_us, reversed(holding))
+        _end_some(ledger, dict.fromkeys(late), "cancelled")
+    if session.id not in ledger.by_session:
+        ledger.put_session(session.id, None)
+    else:
         ledger.put_session(
             session.id, replace(session, away_due_us=-1)
-        )  # what it holds waits for its countdown
-    else:
-        ledger.put_session(session.id, None)
+        )  # its leases wait for their countdown
+    return True
+
+
+def _leases_of(ledger: Ledger, session: Session) -> tuple[Collection[str], dict[str, None]]:
+    """Return the waiting and the held leases of a session."""
+    return ledger.waiting_by_session.get(session.id, {}), ledger.by_session.get(session.id, {})
+
+
+def _end_some(ledger: Ledger, lease_ids: Collection[str], why: Why) -> None:
+    """End as many of these leases as this decision may, in order of arrival unless there are very many."""
+    many = len(lease_ids) > SORTED_MAX
+    some = [ledger.leases[id_] for id_ in (islice(lease_ids, ledger.ends_left) if many else lease_ids)]
+    some = sorted(some, key=attrgetter("arrival"))[: ledger.ends_left]
+    ledger.ends_left -= len(some)
+    for lease in some:
+        ledger.lose(lease, why)
 
 
 def tick(ledger: Ledger, command: Tick) -> Outcome:
-    """Carry out what time alone has brought about; nothing while those concerned could not be heard."""
+    """Carry out what time alone has brought about; nothing while those concerned could not be heard.
+
+    What is left when `ends_max` leases have ended stays due.
+    """
+    for session_id in heapq.nsmallest(min(ledger.ends_left, len(ledger.closing)), ledger.closing):
+        if not _leave(ledger, ledger.sessions[session_id]):
+            return Done("")
     if not command.expire:
         return Done("")
     now_us = min(ledger.now_us, command.until_us)
-    while ledger.aways and ledger.aways[0][0] <= now_us:
-        due_us, session_id = heapq.heappop(ledger.aways)
+    aways, pops_left = ledger.aways, POPS_FACTOR * ledger.ends_left
+    while aways and aways[0][0] <= now_us and ledger.ends_left > 0:
+        due_us, session_id = heapq.heappop(aways)
         session = ledger.sessions.get(session_id)
         if session is not None and session.away_due_us == due_us:
-            _leave(ledger, session)
-    while ledger.attends and ledger.attends[0][0] <= now_us:
+            ledger.ends_left -= 1
+            if not _leave(ledger, session):
+                heapq.heappush(aways, (due_us, session_id))
+                return Done("")
+    while ledger.attends and ledger.attends[0][0] <= now_us and ledger.ends_left > 0 and pops_left > 0:
+        pops_left -= 1
         due_us, lease_id = heapq.heappop(ledger.attends)
         lease = ledger.leases.get(lease_id)
         if lease is not None and lease.attend_due_us == due_us and lease.state != "ended":
+            ledger.ends_left -= 1
             ledger.lose(lease, "cancelled")
-    while ledger.expiries and ledger.expiries[0][0] <= now_us:
+    while ledger.expiries and ledger.expiries[0][0] <= now_us and ledger.ends_left > 0 and pops_left > 0:
+        pops_left -= 1
         expires_us, lease_id = heapq.heappop(ledger.expiries)
         lease = ledger.leases.get(lease_id)
         if lease is not None and lease.state == "held" and lease.expires_us == expires_us:
+            ledger.ends_left -= 1
             ledger.lose(lease, "expired")
     return Done("")

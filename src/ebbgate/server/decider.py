@@ -33,6 +33,8 @@ EARLY_US: Final = 1_200
 """How early the loop is woken for what is due: its timers are no more precise than that."""
 
 RETRY_US: Final = 100_000
+ENDS_MAX: Final = 64
+"""How many leases one decision ends because of time or the end of a session, so that it does not hold the loop."""
 RECENT_MAX: Final = 1_000
 
 
@@ -57,6 +59,7 @@ class Decider(ABC):
         """
         self.store = store
         self.book = Book(settings)
+        self.book.ends_max = ENDS_MAX
         self.grace = Grace(recovery_grace_us)
         self.address = ""  # of this server, where other processes find it in records
         self.audiences: list[Audience] = []

@@ -74,7 +74,8 @@ def _count(leases: Iterable[Lease]) -> tuple[Counter[str], Counter[str]]:
 
 def _check_leases(book: Book) -> None:
     """A lease has all of its limits or none, and the fields of its state."""
-    by_session: dict[str, set[str]] = defaultdict(set)
+    holding: dict[str, set[str]] = defaultdict(set)
+    waiting: dict[str, set[str]] = defaultdict(set)
     for lease_id, lease in book.leases.items():
         assert lease.id == lease_id, f"{lease_id} is kept under another id"
         ids = [limit_id for limit_id, _ in lease.slots]
@@ -92,8 +93,13 @@ def _check_leases(book: Book) -> None:
             f"{lease_id} is {lease.state}, token {lease.token}"
         )
         assert (lease.state == "held") == (lease.expires_us >= 0), f"{lease_id} is {lease.state} and expires"
-        by_session[lease.session].add(lease_id)
-    _same(book.by_session, dict(by_session), "leases by session")
+        (holding if lease.state == "held" else waiting)[lease.session].add(lease_id)
+    _same({id_: set(mine) for id_, mine in book.by_session.items()}, dict(holding), "held leases by session")
+    _same(
+        {id_: set(mine) for id_, mine in book.waiting_by_session.items()}, dict(waiting), "waiters by session"
+    )
+    closing = {id_ for id_, session in book.sessions.items() if session.is_closing}
+    _same(set(book.closing), closing, "sessions that are closing")
 
 
 def _check_order(book: Book) -> None:

@@ -107,7 +107,7 @@ def _status(book: Book, now_us: int) -> StatusInfo:
     return StatusInfo(
         version=version(),
         limits=len(book.names),
-        held=sum(len(ids) for ids in book.by_session.values()) - _waiting(book),
+        held=sum(len(ids) for ids in book.by_session.values()),
         waiting=_waiting(book),
         sessions=sum(1 for id_ in book.sessions if not id_.startswith(SERVER)),
         away=sum(1 for session in book.sessions.values() if session.away_us >= 0),

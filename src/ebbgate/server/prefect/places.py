@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, NamedTuple
 
 from ebbgate.core.book import Book
@@ -302,7 +303,8 @@ class Places:
         if not self._decider.is_shared or stand.client.startswith("["):
             return None
         book = self._decider.book
-        for lease_id in book.by_session.get(stand.session, ()):
+        waiting, held = book.waiting_by_session, book.by_session
+        for lease_id in chain(waiting.get(stand.session, ()), held.get(stand.session, ())):
             lease = book.leases[lease_id]
             if lease_id not in self._places and self._stand_of(lease) == stand:
                 return self._known(stand, lease)

@@ -284,6 +284,7 @@ class Telling(Stream):
             now = instant(self._decider.store.clock())
             snapshot = Snapshot(version=version, now=now, limits=limits, more=more)
             await self.write(send, event_bytes("snapshot", version, snapshot))
+            await asyncio.sleep(0)  # a page is worked out in some milliseconds: others get their turn
             after = limits[-1].name if limits else ""
 
 
