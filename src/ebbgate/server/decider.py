@@ -100,6 +100,7 @@ class Decider(ABC):
     def _begin(self) -> None:
         """Everything was loaded: now is the first instant."""
         self._loop = loop = asyncio.get_running_loop()
+        self.book.names_in_order()  # sorted now: later it would hold the loop
         now_us = self.store.clock()
         self.grace.begin(now_us)
         self._stalls.begin(now_us)

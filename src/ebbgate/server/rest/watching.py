@@ -19,7 +19,6 @@ from ebbgate.server.decider import Decider
 from ebbgate.server.doing import Doer
 from ebbgate.server.rest.happening import (
     Change,
-    Definition,
     LimitEvent,
     Seen,
     definition_of,
@@ -82,7 +81,7 @@ class Watching:
         self._dirty: dict[str, None] = {}  # ids of limits
         self._decaying: dict[str, None] = {}
         self._leases: list[Seen] = []
-        self._known: dict[str, Definition] = {}  # limits as they were told of
+        self._known: dict[str, Limit] = {}  # limits as they were told of
         self._definitions: list[LimitEvent] = []
         self._left_out = 0
         self._arrival = 0  # the last one that was told
@@ -145,7 +144,7 @@ class Watching:
         self._dirty.clear()
         self._decaying.clear()
         self._leases.clear()
-        self._known = {id_: definition_of(live.limit) for id_, live in book.lives.items()}
+        self._known = dict(book.limits)
         self._definitions.clear()
         self._left_out = 0
         if self._timer is not None:
@@ -199,14 +198,14 @@ class Watching:
 
     def _limit_changed(self, stored: Stored, now_us: int) -> None:
         """Note what people have done to a limit; its record also changes when nobody has."""
-        before = self._known.get(stored.id)
-        now = definition_of(stored.record) if stored.keep and isinstance(stored.record, Limit) else None
+        known = self._known.pop(stored.id, None)
+        before = None if known is None else definition_of(known)
+        now = None
+        if stored.keep and isinstance(stored.record, Limit):
+            self._known[stored.id] = stored.record
+            now = definition_of(stored.record)
         if before == now:
             return
-        if now is None:
-            del self._known[stored.id]
-        else:
-            self._known[stored.id] = now
         names = [definition.name for definition in (now, before) if definition is not None]
         event = LimitEvent(
             id=stored.id,
