@@ -35,6 +35,17 @@ def test_create_names_the_next_step(cli: Cli) -> None:
     assert "ebbgate limit enable off" in cli("limit create off --limit 5 --disable").err
 
 
+@pytest.mark.parametrize(("rate", "answer"), [("0/s", "would never return a slot"), ("90", "write 90/s")])
+def test_a_rate_of_zero_or_without_a_unit_is_refused_with_what_to_write(
+    cli: Cli, rate: str, answer: str
+) -> None:
+    for line in (f"create new --limit 5 --rate {rate}", f"update api --rate {rate}"):
+        cli("limit create api --limit 5 --rate 5/s")
+        refused = cli(f"limit {line}")
+        assert refused.code == 2
+        assert answer in refused.err
+
+
 @pytest.mark.parametrize(
     ("flag", "decay"),
     [

@@ -113,7 +113,7 @@ def test_a_new_rate_keeps_what_is_spent_to_the_microsecond(meter: Meter, rate: f
         ("60/hour", 1 / 60), ("60/h", 1 / 60), ("5/s", 5.0), ("1000/day", 1000 / 86_400),
         ("100/min", 100 / 60),
         ("100 per minute", 100 / 60), (" 1.5 / sec ", 1.5), ("2/seconds", 2.0), ("7/days", 7 / 86_400),
-        ("0/s", 0.0),
+        ("900/15min", 1.0), ("900 per 15 minutes", 1.0), ("3 / 2 days", 3 / 172_800),
     ],
 )  # fmt: skip
 def test_rates_are_read_as_people_write_them(text: str, rate: float) -> None:
@@ -124,7 +124,9 @@ def test_rates_are_read_as_people_write_them(text: str, rate: float) -> None:
     "text",
     [
         "",
-        "5",
+        "5/0s",
+        "5/-1s",
+        "5/1.5s",
         "5/",
         "/s",
         "5/week",
@@ -139,6 +141,18 @@ def test_rates_are_read_as_people_write_them(text: str, rate: float) -> None:
 )
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(InvalidLimit, match="not a rate"):
+        decay.parse_rate(text)
+
+
+@pytest.mark.parametrize("text", ["90", " 90 ", "0.5"])
+def test_a_rate_without_a_unit_of_time_is_refused(text: str) -> None:
+    with pytest.raises(InvalidLimit, match=rf"has no unit of time; write {text.strip()}/s, "):
+        decay.parse_rate(text)
+
+
+@pytest.mark.parametrize("text", ["0/s", "0.0/day", "0 per 15 min"])
+def test_a_rate_of_zero_is_refused(text: str) -> None:
+    with pytest.raises(InvalidLimit, match="give a rate above 0, such as 1/min, or leave the rate out"):
         decay.parse_rate(text)
 
 

@@ -25,6 +25,8 @@ def test_what_a_limit_cannot_be_is_told_at_the_attribute_and_the_others_are_made
         "decay": ("slot_decay_per_second = -0.5", "slot_decay_per_second must be 0, or from 1e-9 to 1e6"),
         "tiny": ("slot_decay_per_second = 1e-10", "slot_decay_per_second must be 0, or from 1e-9 to 1e6"),
         "rate": ('rate = "often"', "'often' is not a rate; write it like 5/s"),
+        "zero": ('rate = "0/s"', "the rate '0/s' would never return a slot"),
+        "bare": ('rate = "90"', "the rate '90' has no unit of time; write 90/s"),
         "fast": ('rate = "9999999/s"', "slot_decay_per_second must be 0, or from 1e-9 to 1e6"),
         "text": (f'description = "{long}"', "the description has at most 2000 characters, got 2001"),
     }

@@ -23,7 +23,8 @@ _PER: Final = {
     "s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60,
     "h": 3600, "hour": 3600, "d": 86_400, "day": 86_400,
 }  # fmt: skip
-_RATE: Final = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*(?:/|per)\s*([a-z]+?)s?\s*", re.ASCII)
+_RATE: Final = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*(?:/|per)\s*(\d{0,6})\s*([a-z]+?)s?\s*", re.ASCII)
+_NUMBER: Final = re.compile(r"\s*\d{1,20}(?:\.\d{1,20})?\s*", re.ASCII)
 
 
 def parse_rate(text: str) -> float:
@@ -33,15 +34,29 @@ def parse_rate(text: str) -> float:
     True
     >>> parse_rate("5/s")
     5.0
+    >>> parse_rate("900/15min")
+    1.0
 
     Raises:
-        InvalidLimit: `text` is not a number and a unit of time.
+        InvalidLimit: `text` is not a number and a unit of time, or it is 0, with which no slot ever comes back.
     """
     match = _RATE.fullmatch(text)
-    per = _PER.get(match[2]) or _PER.get(match[2] + "s") if match else None
-    if match is None or per is None:
-        raise InvalidLimit(f"{text!r} is not a rate; write it like 5/s, 100/min, 60/hour or 1000/day")
-    return float(Fraction(match[1]) / per)
+    unit = _PER.get(match[3]) or _PER.get(match[3] + "s") if match else None
+    seconds = unit * int(match[2] or 1) if match and unit else 0
+    if match is None or not seconds:
+        if _NUMBER.fullmatch(text):
+            number = text.strip()
+            raise InvalidLimit(
+                f"the rate {number!r} has no unit of time; write {number}/s, {number}/min or {number}/hour"
+            )
+        raise InvalidLimit(f"{text!r} is not a rate; write it like 5/s, 100/min, 900/15min or 1000/day")
+    amount = Fraction(match[1])
+    if amount == 0:
+        raise InvalidLimit(
+            f"the rate {text!r} would never return a slot; give a rate above 0, such as 1/min, or leave the rate out "
+            "for a concurrency limit (to remove the rate of an existing limit: slot_decay_per_second 0)"
+        )
+    return float(amount / seconds)
 
 
 def check_decay(value: float) -> float:

@@ -33,6 +33,9 @@ def test_a_name_is_taken_once(rest: Served) -> None:
         {"name": "db", "limit": 1, "slot_decay_per_second": 1e9},
         {"name": "db", "limit": 1, "slot_decay_per_second": "often"},
         {"name": "db", "limit": 1, "rate": "0.0000000001/s"},
+        {"name": "db", "limit": 1, "rate": "0/s"},
+        {"name": "db", "limit": 1, "rate": "90"},
+        {"name": "db", "limit": 1, "slot_decay_per_second": "0/s"},
         {"name": "db", "limit": 1, "description": "x" * 2001},
     ],
 )

@@ -15,7 +15,7 @@ _WORDS: Final = (
     ("name", re.compile(r"the name of a limit |cannot be the name of a limit|reads as an id")),
     ("limit", re.compile(r"limit must be ")),
     ("slot_decay_per_second", re.compile(r"slot_decay_per_second must be ")),
-    ("rate", re.compile(r"is not a rate")),
+    ("rate", re.compile(r"is not a rate|has no unit of time|would never return a slot")),
     ("description", re.compile(r"the description ")),
     ("active", re.compile(r"active must be ")),
 )

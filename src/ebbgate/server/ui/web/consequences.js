@@ -97,7 +97,7 @@ export function cooling(info, seconds) {
 }
 
 export function decaying(info, decay) {
-  if (decay === null) return ['Write the rate as 5/s, 100/min, 60/hour or 1000/day, or leave it empty.'];
+  if (decay === null) return ['Write the rate as 5/s, 100/min, 900/15min or 1000/day, or leave it empty.'];
   if (decay === info.slot_decay_per_second) return [];
   if (decay === 0) return [info.spent_slots > 0 ? `${number(Math.ceil(info.spent_slots))} spent slots come back at the old rate; then spending is an error.` : 'Spending from this limit becomes an error.'];
   const lines = [`Spent slots come back every ${span(1 / decay)}.`];

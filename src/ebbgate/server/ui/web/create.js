@@ -1,7 +1,7 @@
 // A new limit; what it will do is told while one types.
 import { useEffect, useState } from 'preact/hooks';
 import { Problem, ask } from './api.js';
-import { number, parseRate, plural, rateToSend, span } from './format.js';
+import { number, parseRate, plural, span } from './format.js';
 import { html } from './html.js';
 import { Code, Trouble } from './parts.js';
 import { Picture } from './picture.js';
@@ -47,7 +47,7 @@ function explained(kind, slots, decay, decayText) {
       'A slot is given back when its block ends, or when its process dies.',
     ];
   }
-  if (decay === null || decay === 0) return ['Write the rate as 5/s, 100/min, 60/hour or 1000/day.'];
+  if (decay === null) return ['Write the rate as 5/s, 100/min, 900/15min or 1000/day.'];
   if (slots === 0) return ['0 slots: nobody can spend any.'];
   const hourly = decay * 3600;
   return [
@@ -77,7 +77,7 @@ export function Create() {
     setBusy(true);
     setProblem(null);
     try {
-      const made = await ask('POST', '/v1/limits', { name, limit: slots, active, description, ...(isRate ? { slot_decay_per_second: rateToSend(decayText) } : {}) });
+      const made = await ask('POST', '/v1/limits', { name, limit: slots, active, description, ...(isRate ? { slot_decay_per_second: decayText.trim() } : {}) });
       go(limitLink(made.name).slice(1));
     } catch (error) {
       if (!(error instanceof Problem)) throw error;

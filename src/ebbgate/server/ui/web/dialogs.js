@@ -2,7 +2,7 @@
 import { useRef, useState } from 'preact/hooks';
 import { ask, leasePath, limitPath } from './api.js';
 import { cooling, decaying, deleting, resizing, revoking, toggling } from './consequences.js';
-import { holderName, parseRate, rate, rateToSend } from './format.js';
+import { holderName, parseRate, rate } from './format.js';
 import { html } from './html.js';
 import { Consequences, Dialog } from './parts.js';
 import { go, limitLink, route } from './route.js';
@@ -33,7 +33,7 @@ export function Edit({ info, waiters, close }) {
   const changes = {};
   if (name !== info.name) changes.name = name;
   if (to !== info.limit) changes.limit = to;
-  if (!unchangedDecay) changes.slot_decay_per_second = decay.trim() === '' ? 0 : rateToSend(decay);
+  if (!unchangedDecay) changes.slot_decay_per_second = decay.trim() === '' ? 0 : decay.trim();
   if (description !== info.description) changes.description = description;
   const lines = [];
   if (name !== info.name) lines.push(`Programs that ask for ${info.name} find it no more; holders and waiters stay.`);

@@ -52,19 +52,13 @@ const UNITS = {
   s: 1, sec: 1, second: 1, min: 60, minute: 60, h: 3600, hour: 3600, d: 86400, day: 86400,
 };
 
-// Slots per second for a text such as 60/hour or 0.5; null if it is not a rate.
+// Slots per second for a text such as 60/hour or 900/15min; null if it is not a rate above 0. As the server reads it.
 export function parseRate(text) {
   const plain = text.trim();
-  if (/^\d+(\.\d+)?([eE]-?\d+)?$/.test(plain)) return Number(plain);
-  const match = /^(\d+(?:\.\d+)?)\s*(?:\/|per)\s*([a-z]+?)s?$/.exec(plain);
-  const unit = match && (UNITS[match[2]] ?? UNITS[`${match[2]}s`]);
-  return unit ? Number(match[1]) / unit : null;
-}
-
-// What is sent for such a text: a number as a number, all else as it was written, so that it stays exact.
-export function rateToSend(text) {
-  const plain = text.trim();
-  return /[a-z/]/.test(plain.replace(/[eE]-?\d+$/, '')) ? plain : Number(plain);
+  const match = /^(\d+(?:\.\d+)?)\s*(?:\/|per)\s*(\d{0,6})\s*([a-z]+?)s?$/.exec(plain);
+  const unit = match && (UNITS[match[3]] ?? UNITS[`${match[3]}s`]);
+  const decay = unit ? Number(match[1]) / (unit * Number(match[2] || 1)) : 0;
+  return decay > 0 && decay < Infinity ? decay : null;
 }
 
 // A decay as a person would write it: in the unit in which it equals the limit, else in the shortest in which it is whole.
