@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, ParamSpec, TypeVar
 
+from ebbgate.background import call_in_thread
 from ebbgate.client import blocks, misuse
 from ebbgate.client.client import Client
 from ebbgate.client.decorating import decorated
@@ -24,7 +25,7 @@ from ebbgate.wire.ids import new_id
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_openings: Final["weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[None]]]"] = (
+_openings: Final["weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Future[None]]]"] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -71,7 +72,7 @@ async def _opened(client: Callable[[], Client]) -> Gate:
     openings = _openings.setdefault(asyncio.get_running_loop(), {})
     opening = openings.get(found.url)
     if opening is None or opening.done():
-        opening = openings[found.url] = asyncio.create_task(asyncio.to_thread(found.connect))
+        opening = openings[found.url] = call_in_thread(found.connect)
     await asyncio.shield(opening)
     return found.gate
 

@@ -1,9 +1,9 @@
 """The async client: the methods of `Client`, awaited."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
+from ebbgate.background import call_in_thread
 from ebbgate.client.async_blocks import AsyncBlock, spend
 from ebbgate.client.client import Client
 from ebbgate.client.misuse import NotPickled, site
@@ -75,7 +75,7 @@ class AsyncClient(NotPickled):
         description: str = "",
     ) -> LimitInfo:
         """See `Client.create_limit`."""
-        return await asyncio.to_thread(
+        return await call_in_thread(
             self._client.create_limit,
             name,
             limit,
@@ -95,7 +95,7 @@ class AsyncClient(NotPickled):
         description: str | None = None,
     ) -> LimitInfo:
         """See `Client.update_limit`."""
-        return await asyncio.to_thread(
+        return await call_in_thread(
             self._client.update_limit,
             name_or_id,
             name=name,
@@ -115,7 +115,7 @@ class AsyncClient(NotPickled):
         description: str = "",
     ) -> LimitInfo:
         """See `Client.put_limit`."""
-        return await asyncio.to_thread(
+        return await call_in_thread(
             self._client.put_limit,
             name,
             limit,
@@ -126,43 +126,43 @@ class AsyncClient(NotPickled):
 
     async def read_limit(self, name_or_id: str) -> LimitInfo:
         """See `Client.read_limit`."""
-        return await asyncio.to_thread(self._client.read_limit, name_or_id)
+        return await call_in_thread(self._client.read_limit, name_or_id)
 
     async def list_limits(self, prefix: str = "") -> list[LimitInfo]:
         """See `Client.list_limits`."""
-        return await asyncio.to_thread(self._client.list_limits, prefix)
+        return await call_in_thread(self._client.list_limits, prefix)
 
     async def status(self) -> StatusInfo:
         """See `Client.status`."""
-        return await asyncio.to_thread(self._client.status)
+        return await call_in_thread(self._client.status)
 
     async def delete_limit(self, name_or_id: str, *, force: bool = False) -> None:
         """See `Client.delete_limit`."""
-        await asyncio.to_thread(self._client.delete_limit, name_or_id, force=force)
+        await call_in_thread(self._client.delete_limit, name_or_id, force=force)
 
     async def cool_down(self, names: str | Sequence[str], seconds: Seconds, why: str = "") -> None:
         """See `Client.cool_down`."""
-        await asyncio.to_thread(self._client.cool_down, names, seconds, why)
+        await call_in_thread(self._client.cool_down, names, seconds, why)
 
     async def list_leases(self, limit: str | None = None, state: str | None = None) -> list[LeaseInfo]:
         """See `Client.list_leases`."""
-        return await asyncio.to_thread(self._client.list_leases, limit, state)
+        return await call_in_thread(self._client.list_leases, limit, state)
 
     async def list_waiters(self, limit: str | None = None) -> list[LeaseInfo]:
         """See `Client.list_waiters`."""
-        return await asyncio.to_thread(self._client.list_waiters, limit)
+        return await call_in_thread(self._client.list_waiters, limit)
 
     async def read_lease(self, lease_id: str) -> LeaseInfo:
         """See `Client.read_lease`."""
-        return await asyncio.to_thread(self._client.read_lease, lease_id)
+        return await call_in_thread(self._client.read_lease, lease_id)
 
     async def revoke_lease(self, lease_id: str) -> None:
         """See `Client.revoke_lease`."""
-        await asyncio.to_thread(self._client.revoke_lease, lease_id)
+        await call_in_thread(self._client.revoke_lease, lease_id)
 
     async def close(self) -> None:
         """See `Client.close`."""
-        await asyncio.to_thread(self._client.close)
+        await call_in_thread(self._client.close)
 
     async def __aenter__(self) -> Self:
         """Return the client itself."""

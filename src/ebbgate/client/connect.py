@@ -5,6 +5,7 @@ is closed, so two gates would take each other's life.
 """
 
 import atexit
+import logging
 import os
 import re
 import threading
@@ -13,12 +14,14 @@ from urllib.parse import urlsplit
 
 from ebbgate.client.gate import Gate
 from ebbgate.core.model import Settings
-from ebbgate.errors import InvalidRequest
+from ebbgate.errors import InvalidRequest, StoreUnavailable
 from ebbgate.settings import DEFAULT_PORT
 
 _Key = tuple[str, str | None]
 _gates: Final[dict[_Key, Gate]] = {}
 _opening = threading.Lock()
+_is_exiting = False
+_log: Final = logging.getLogger("ebbgate")
 
 SERVER_SCHEMES: Final = frozenset({"ebbgate", "ebbgates", "http", "https"})
 _STORE_SCHEMES: Final = frozenset({
@@ -45,6 +48,10 @@ def gate_for(url: str, api_key: str | None = None, settings: Settings | None = N
         with _opening:
             gate = _gates.get(key)
             if gate is None:
+                # Exit handlers of the main thread run to their end; other threads are cut off anywhere, and what
+                # they acquired over a new connection would stay held.
+                if _is_exiting and threading.current_thread() is not threading.main_thread():
+                    raise StoreUnavailable("the interpreter exits, so nothing can be acquired any more")
                 gate = _gates[key] = _open(key, settings)
     return gate
 
@@ -112,9 +119,17 @@ def close_gate(url: str, api_key: str | None = None) -> None:
 
 
 def _close_all() -> None:
-    for gate in list(_gates.values()):
-        gate.close()
-    _gates.clear()
+    """Close every gate when the interpreter exits; an error of one does not keep the others open."""
+    global _is_exiting  # noqa: PLW0603 - it happens once
+    with _opening:
+        _is_exiting = True
+        gates = list(_gates.values())
+        _gates.clear()
+    for gate in gates:
+        try:
+            gate.close(at_exit=True)
+        except Exception:  # noqa: BLE001 - the handlers of others come after this one
+            _log.exception("a connection could not be closed at exit")
 
 
 def _after_fork() -> None:

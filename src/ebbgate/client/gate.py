@@ -106,8 +106,12 @@ class Gate(Protocol):
             StoreUnavailable, ServerUnavailable: nobody answers.
         """
 
-    def close(self) -> None:
-        """Release what is held, leave the queue, and say good-bye."""
+    def close(self, *, at_exit: bool = False) -> None:
+        """Release what is held, leave the queue, and say good-bye.
+
+        With `at_exit`, the interpreter exits while daemon threads may still run inside their blocks: their slots
+        are kept until the process has ended, or the leases are lost first.
+        """
 
     def abandon(self) -> None:
         """Forget everything in a child after a fork: the parent keeps it."""

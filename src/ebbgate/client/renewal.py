@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final, Protocol
 
+from ebbgate.background import BackgroundThread
 from ebbgate.client.lease import Lease, warn_of_loss
 from ebbgate.core.commands import FOR_EVER_US, Command, Ended, Held, Outcome, Refused, Release, Renew, Waiting
 from ebbgate.core.model import SECOND
@@ -129,7 +130,7 @@ class Renewer:
     def __init__(self, gate: RenewalGate) -> None:
         """Serve `gate`; the thread starts with the first lease."""
         self._gate = gate
-        self._thread: threading.Thread | None = None
+        self._thread: BackgroundThread | None = None
         self._starting = threading.Lock()
         self._planned_us = 0
         self._upkeep = Upkeep(gate.holding, Random().uniform)  # noqa: S311 - its own: programs may have seeded everybody's
@@ -175,9 +176,16 @@ class Renewer:
         """End the thread."""
         self._over.set()
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and not thread.is_current():
             self._gate.interrupt()
             thread.join(1)
+
+    def lose_all(self, why: str) -> None:
+        """End every lease that is still held, and warn of it; the thread has been stopped."""
+        for lease in list(self._gate.holding.values()):
+            lease.end(why, finally_=True)
+        while self._losses:
+            warn_of_loss(self._losses.pop())
 
     def _look(self) -> None:
         """Have the thread see to it at once."""
@@ -190,7 +198,7 @@ class Renewer:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None and not self._over.is_set():
-                thread = threading.Thread(target=self._run, name="ebbgate-renewer", daemon=True)
+                thread = BackgroundThread(self._run, "ebbgate-renewer")
                 thread.start()
                 self._thread = thread  # not before it runs: else nobody would try again
 

@@ -16,6 +16,7 @@ from typing import Final
 
 import apsw
 
+from ebbgate.background import BackgroundThread
 from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.base import Busy
 from ebbgate.stores.sqlite_guard import Guard
@@ -53,7 +54,7 @@ class Checkpointer:
         self._mutex = threading.Lock()
         self._wanted = threading.Event()
         self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: BackgroundThread | None = None
 
     def grew(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         """Note the size of the log after a commit: what `set_wal_hook` calls."""
@@ -71,7 +72,7 @@ class Checkpointer:
         with self._mutex:
             self._wanted.set()
             if self._thread is None and not self._closing.is_set():
-                thread = threading.Thread(target=self._work, name="ebbgate-checkpoint", daemon=True)
+                thread = BackgroundThread(self._work, "ebbgate-checkpoint")
                 try:
                     thread.start()
                 except RuntimeError:  # the interpreter is going down, or there are too many threads: later

@@ -380,15 +380,18 @@ class EmbeddedGate:
 
     # --- the end
 
-    def close(self) -> None:
-        """Release what is held, leave the queue, and say good-bye."""
+    def close(self, *, at_exit: bool = False) -> None:
+        """Release what is held, leave the queue, and say good-bye; at exit, what is held is kept: see `Gate`."""
         if self._closed:
             return
         self.renewer.stop()
         self._closed = True
+        keeps = at_exit and bool(self.holding)
         with contextlib.suppress(EbbgateError):
-            if self._greeted:
-                releases = [Release(id_, self.session, self.epoch) for id_ in list(self.waiters)]
+            releases = [Release(id_, self.session, self.epoch) for id_ in list(self.waiters)]
+            if self._greeted and keeps:
+                self.call(releases)
+            elif self._greeted:
                 held = list(self.holding.items())
                 releases += [Release(id_, lease.session, self.epoch) for id_, lease in held]
                 aways = [Away(session, self.epoch, certain=True) for session in self.sessions]
@@ -399,7 +402,8 @@ class EmbeddedGate:
         for port in list(self.ports):
             port.close()
         self._mailbox.close()
-        self._neighbours.close()
+        if not keeps:  # the kernel ends the presence with the process, and then the others see it
+            self._neighbours.close()
 
     def abandon(self) -> None:
         """Forget everything in a child after a fork: the parent keeps it. The store sees to itself."""

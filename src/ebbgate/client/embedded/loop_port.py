@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from ebbgate.background import call_in_thread
 from ebbgate.client.embedded.jobs import Job
 from ebbgate.client.embedded.loop_turn import LoopTurn
 from ebbgate.client.embedded.thread_port import pause_us
@@ -128,7 +129,7 @@ class LoopPort:
         dead = self._gate.deaths.find()
         if dead or not self._gate.try_look():
             try:
-                self._helper = self._loop.run_in_executor(None, self._look_in_thread, dead)
+                self._helper = call_in_thread(self._look_in_thread, dead)
             except RuntimeError:  # there can be no thread now
                 self._timer = self._loop.call_later(RETRY_US / SECOND, self._look)
                 return

@@ -8,6 +8,7 @@ out what has come, in its order.
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from ebbgate.background import call_in_thread
 from ebbgate.client.embedded.jobs import Job, fail
 from ebbgate.errors import StoreUnavailable
 
@@ -55,7 +56,7 @@ class LoopTurn:
             return
         patience_us = min(job.patience_us for job in jobs)
         try:
-            helper = self._loop.run_in_executor(None, self._gate.do_jobs, jobs, patience_us)
+            helper = call_in_thread(self._gate.do_jobs, jobs, patience_us)
         except RuntimeError as error:
             fail(jobs, StoreUnavailable(f"the store is busy, and there is no thread to wait for it: {error}"))
             self._back(batch)

@@ -158,15 +158,15 @@ class OwnedGate:
                     raise
             time.sleep(_RETRY_US / SECOND)
 
-    def close(self) -> None:
-        """Release what is held, leave the queue, and say good-bye."""
+    def close(self, *, at_exit: bool = False) -> None:
+        """Release what is held, leave the queue, and say good-bye; see `Gate`."""
         with self._guard:
             if self._is_closed:
                 return
             self._is_closed = True
         if self.embedded is not None:
-            self.embedded.close()
-        self.remote.close()
+            self.embedded.close(at_exit=at_exit)
+        self.remote.close(at_exit=at_exit)
 
     def abandon(self) -> None:
         """Forget everything in a child after a fork: the parent keeps it."""

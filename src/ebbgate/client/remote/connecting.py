@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from ebbgate.background import BackgroundThread
 from ebbgate.client.remote.addresses import Address
 from ebbgate.client.remote.dialling import Connection, Dialler, Stale
 from ebbgate.errors import EbbgateError, InternalError, ServerUnavailable
@@ -76,7 +77,7 @@ class Connector:
                 return
             self._is_running = True
         try:
-            threading.Thread(target=self._run, name="ebbgate-connect", daemon=True).start()
+            BackgroundThread(self._run, "ebbgate-connect").start()
         except RuntimeError as error:
             self._is_running = False
             raise ServerUnavailable(f"nothing can be connected: {error}", transient=False) from error
@@ -102,9 +103,7 @@ class Connector:
             self._seek_at = now + pause * self._dialler.chance.uniform(0.5, 1.5)
             self._seeks += 1
         with contextlib.suppress(RuntimeError):  # no thread can be started: it is tried again
-            threading.Thread(
-                target=self._seek, args=(stranded, greet), name="ebbgate-connect", daemon=True
-            ).start()
+            BackgroundThread(lambda: self._seek(stranded, greet), "ebbgate-connect").start()
 
     def _seek(self, stranded: Address, greet: Callable[[], HelloItem]) -> None:
         for address in self._dialler.order():

@@ -219,12 +219,14 @@ class RemoteGate:
 
     # --- the end
 
-    def close(self) -> None:
-        """Release what is held, leave the queue, and say good-bye."""
+    def close(self, *, at_exit: bool = False) -> None:
+        """Release what is held, leave the queue, and say good-bye; at exit, what is held is lost first: see `Gate`."""
         if self._is_closed:
             return
         until_us = self.clock() + CLOSE_US
         self.renewer.stop()
+        if at_exit:
+            self.renewer.lose_all("the interpreter exits")
         self._is_closed = True
         for channel in self._channels():
             channel.close(until_us)
