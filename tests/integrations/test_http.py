@@ -181,3 +181,33 @@ def test_retry_after_is_read_as_the_standard_has_it() -> None:
     assert pause_asked(429, {}) is None
     for nonsense in ("soon", "-5", "", "٣", f"Mon, 01 Jan {10**20} 00:00:00 GMT"):
         assert pause_asked(429, {"Retry-After": nonsense}) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (429, {"Retry-After": "1.5"}, 1.5),
+        (429, {"Retry-After": "0.25"}, 0.25),
+        (429, {"Retry-After": "120, 60"}, 120),
+        (403, {"Retry-After": "60"}, 60),
+        (403, {}, None),
+        (429, {"retry-after-ms": "1500", "Retry-After": "2"}, 1.5),
+        (429, {"retry-after-ms": "soon", "Retry-After": "2"}, 2),
+        (429, {"retry-after-ms": "9" * 400}, COOL_MAX_SECONDS),
+        (429, {"Retry-After": "1e3"}, None),
+        (429, {"Retry-After": "nan"}, None),
+        (429, {"Retry-After": "1, soon"}, None),
+    ],
+)
+def test_a_pause_is_read_in_each_form_that_vendors_send(
+    status: int, headers: dict[str, str], seconds: float | None
+) -> None:
+    assert pause_asked(status, headers) == seconds
+
+
+def test_a_date_in_retry_after_is_measured_from_the_date_of_the_response() -> None:
+    for year in (1990, 2090):  # the clock here is wrong by decades
+        sent = datetime(year, 11, 20, 12, 0, tzinfo=UTC)
+        until = format_datetime(sent + timedelta(seconds=20), usegmt=True)
+        headers = {"Retry-After": until, "Date": format_datetime(sent, usegmt=True)}
+        assert pause_asked(429, headers) == 20

@@ -4,6 +4,7 @@ No HTTP library is imported here.
 """
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,8 +18,10 @@ from ebbgate.errors import EbbgateError
 
 _log: Final = logging.getLogger("ebbgate")
 
-TOO_MANY: Final = frozenset({429, 503})
+TOO_MANY: Final = frozenset({403, 429, 503})
 """Statuses with which a server may say when to come back."""
+
+_SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", re.ASCII)
 
 COOL_MAX_SECONDS: Final = 3_600.0
 """A server that asks for longer is believed for so long."""
@@ -86,24 +89,42 @@ def pause_asked(status: int, headers: Mapping[str, str], now: datetime | None = 
 
     Args:
         status: of the response.
-        headers: of the response, looked up as `Retry-After`.
-        now: the time, for a header that names a date; None: read it.
+        headers: of the response, looked up as `Retry-After`, `retry-after-ms` and `Date`.
+        now: the time, for a header that names a date; None: that of the response's `Date`, or of the clock.
 
     Source: RFC 9110, section 10.2.3.
     """
-    text = headers.get("Retry-After") if status in TOO_MANY else None
+    if status not in TOO_MANY:
+        return None
+    exact = headers.get("retry-after-ms", "").strip()
+    if _SECONDS.fullmatch(exact):
+        return _capped(float(exact) / 1_000)
+    text = headers.get("Retry-After")
     if text is None:
         return None
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:12]), COOL_MAX_SECONDS)
-    try:
-        until = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
+    parts = [part.strip() for part in text.split(",")]
+    if all(_SECONDS.fullmatch(part) for part in parts):  # several headers are joined by commas
+        return _capped(max(map(float, parts)))
+    until = _date(text)
+    if until is None:
         _log.info("a Retry-After that is neither seconds nor a date is not kept to: %r", text[:60])
         return None
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    seconds = (until - (now or datetime.now(UTC))).total_seconds()
+    # Both dates are of the server's clock, so that an offset of the clock here changes nothing.
+    start = now or _date(headers.get("Date", "")) or datetime.now(UTC)
+    return _capped((until - start).total_seconds())
+
+
+def _date(text: str) -> datetime | None:
+    """Return the time that an HTTP date names; None: it is none."""
+    try:
+        date = parsedate_to_datetime(text.strip())
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _capped(seconds: float) -> float:
+    """Return a pause that is neither negative nor longer than a server is believed for."""
     return min(max(seconds, 0.0), COOL_MAX_SECONDS)
 
 

@@ -48,13 +48,13 @@ def body_of(data: bytes) -> Any:  # noqa: ANN401 - whatever was sent
         return None
     try:
         return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         at, why = 0, "Expecting value"
     try:
         json.loads(data)
     except json.JSONDecodeError as error:
         at, why = error.pos, error.msg
-    except (UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no UTF-8, an integer of more digits than Python reads, too deep
         pass
     wrong = complaint("json_invalid", ("body", at), "JSON decode error", {}, error=why)
     raise AnsweredError(invalid([wrong], data.decode(errors="replace")))

@@ -172,6 +172,9 @@ def unreadable(error: Exception, fields: frozenset[str]) -> InvalidRequest:
         return Malformed(f"the body is not JSON: {error}")
     text = str(error)
     unknown = _UNKNOWN_FIELD.search(text)
+    if unknown is not None and unknown[1] in fields:  # known, but not where it stands
+        place = "at the top level of the body" if " - at " in text else "in each entry of a list of the body"
+        return InvalidRequest(f"field {unknown[1]!r} is in the wrong place: it belongs {place}")
     if unknown is not None:
         return InvalidRequest(unknown_name("field", unknown[1], fields))
     return InvalidRequest(f"the body is wrong: {text}")
