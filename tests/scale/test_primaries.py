@@ -105,6 +105,7 @@ def test_a_synchronous_standby_takes_over_and_nothing_is_lost(pair: Pair) -> Non
         assert metric(here, "ebbgate_store_losses_total") == metric(there, "ebbgate_store_losses_total") == 0
 
 
+@pytest.mark.filterwarnings("ignore:this caller waits")  # for itself, whose lease is lost
 def test_a_standby_that_was_behind_takes_over_and_that_is_noticed(pair: Pair) -> None:
     url = pair.url
     with served(url, recovery_grace_seconds=2.0) as server, Client(server.url) as client:
@@ -123,6 +124,7 @@ def version_at(valkey: servers.Redis) -> str:
     return valkey.ask("HGET", "ebbgate:{default}:head", "version")
 
 
+@pytest.mark.filterwarnings("ignore:this caller waits")  # for itself, whose lease is lost
 def test_a_replica_of_valkey_that_was_behind_takes_over_and_that_is_noticed() -> None:
     """The servers are told the new primary by the address, which moves along."""
     program = servers.wheel_redis()

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ebbgate.core import leasing, managing, sessions
+from ebbgate.core import leasing, lost_state, managing, sessions
 from ebbgate.core.commands import (
     Acquire,
     Away,
@@ -76,6 +76,8 @@ class Book(Ledger):
         assert not self.undecided(), "the last decision was neither confirmed nor rolled back"
         self.now_us = self.seen_us = now_us = max(now_us, self.head.instant_us, self.seen_us)
         self.ends_left = self.ends_max
+        if self.token < self.known_token:
+            lost_state.recover(self)
         queue, admit = self.queue, self.admit
         queue.advance(now_us)
         if queue.unsettled():

@@ -102,6 +102,7 @@ class Hello:
     wake: str = ""
     remembers: Remembers = "everything"
     key: str = ""
+    token: int = 0  # the newest fencing token that the client knows
 
     def __post_init__(self) -> None:
         """Refuse nonsense."""

@@ -21,6 +21,9 @@ class Ledger(Records):
         self.now_us = 0
         self.ends_max = NO_BOUND
         """How many leases one decision ends because of time or the end of a session; the next ones end the others."""
+        self.recovers = False  # this decision found that the store has lost committed state
+        self.recoveries = 0  # how many committed decisions did
+        self.recovers_until_us = -1  # until then a new limit grants nothing either
         super().__init__(settings)
 
     def clear(self) -> None:
@@ -34,12 +37,16 @@ class Ledger(Records):
     def confirm(self, head: Head) -> None:
         """Keep the last decision; see `Records`."""
         self._granting.clear()
+        if self.recovers:
+            self.recovers = False
+            self.recoveries += 1
         super().confirm(head)
 
     def rollback(self) -> None:
         """Undo the last decision; see `Records`."""
         for live in self._granting:
             live.granted -= 1
+        self.recovers = False
         super().rollback()
 
     def apply(self, head: Head, records: Iterable[Stored]) -> None:

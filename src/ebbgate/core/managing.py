@@ -9,6 +9,7 @@ from ebbgate.core.leasing import impossible
 from ebbgate.core.ledger import Ledger
 from ebbgate.core.limits import check_description, check_name, check_slots, is_uuid, near_miss, normal
 from ebbgate.core.live import Live
+from ebbgate.core.lost_state import WHY
 from ebbgate.core.model import Lease, Limit, ManagementRequest
 from ebbgate.errors import InvalidLimit
 
@@ -74,6 +75,7 @@ def _changed(ledger: Ledger, live: Live | None, command: PutLimit) -> Limit:
     description = command.description
     if description is None:
         description = before.description if before else ""
+    recovers_until_us = ledger.recovers_until_us if ledger.recovers_until_us > ledger.now_us else -1
     return Limit(
         before.id if before else command.new_id,
         check_name(name),
@@ -83,8 +85,8 @@ def _changed(ledger: Ledger, live: Live | None, command: PutLimit) -> Limit:
         check_description(description),
         before.created_us if before else ledger.now_us,
         max(ledger.now_us, before.updated_us + 1) if before else ledger.now_us,  # every edit shows
-        before.cool_until_us if before else -1,
-        before.cool_why if before else "",
+        before.cool_until_us if before else recovers_until_us,
+        before.cool_why if before else (WHY if recovers_until_us >= 0 else ""),
     )
 
 

@@ -53,6 +53,7 @@ class Settings(NamedTuple):
 
     lease_duration_min_us: int = 60 * SECOND
     lease_duration_max_us: int = 86_400 * SECOND
+    recovery_us: int = 30 * SECOND  # how long nothing is granted after the store has lost committed state
     patience_us: int = 30 * SECOND  # how long a waiter may be overtaken before it keeps its own slots
 
 

@@ -25,6 +25,7 @@ class Records:
     def __init__(self, settings: Settings) -> None:
         """Hold nothing."""
         self.settings = settings
+        self.known_token = 0  # the newest fencing token that this process knows of, whatever the store says
         self.clear()
 
     def clear(self) -> None:
@@ -128,6 +129,7 @@ class Records:
     def _set_head(self, head: Head) -> None:
         self.head = head
         self.token = head.token
+        self.known_token = max(self.known_token, head.token)
         self.arrival = head.arrival
 
     def _take_in(self, stored: Stored) -> None:

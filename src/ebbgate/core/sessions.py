@@ -9,6 +9,7 @@ from typing import Final
 
 from ebbgate.core.commands import Away, Done, Hello, Outcome, Refused, Tick
 from ebbgate.core.ledger import Ledger
+from ebbgate.core.lost_state import heard_of
 from ebbgate.core.model import Session, Why
 
 SORTED_MAX: Final = 2_000
@@ -25,6 +26,8 @@ def hello(ledger: Ledger, command: Hello) -> Outcome:
         return Refused("not_authorized", {"message": f"session {known.id} belongs to another API key"})
     if known is not None and command.epoch < known.epoch:
         return Refused("stale_session", {"session": known.id, "epoch": command.epoch, "newest": known.epoch})
+    if command.token > ledger.token:
+        heard_of(ledger, command.token)
     labels = command.labels or {}
     session = Session(
         command.session, command.epoch, command.host, command.pid, labels, command.presence, command.wake,

@@ -84,6 +84,8 @@ class Engine:
         self.book = book
         self.version: Version | None = None
         self.losses = 0  # how often the store was found to have lost what it had confirmed
+        self._recoveries = 0  # of the book, as far as they are counted
+        self._is_counted = False  # the store itself reported the loss that the book will notice next
         self._new_tag = new_tag
         self._took_in = took_in
         self._unsettled: _Unsettled | None = None
@@ -153,6 +155,7 @@ class Engine:
                     raise
                 return decision  # only the answer was lost
             book.confirm(decision.head if rows else book.head)
+            self._count_losses()
             return decision
 
     def settle(self) -> Steps:
@@ -208,8 +211,7 @@ class Engine:
             try:
                 delta: Delta = yield StoreCall("changes_since", (self.version,))
             except TooOld as error:
-                self.losses += isinstance(error, LostTail)
-                yield from self._load()
+                yield from self._load_after(error)
                 return False
             return self._take_in(delta)
         except (StoreUnavailable, Busy):
@@ -232,6 +234,21 @@ class Engine:
         self.book.load(snapshot.head, decode(snapshot.rows))
         self.version = snapshot.version
         self._took_in(None)
+
+    def _load_after(self, error: TooOld) -> Steps:
+        if isinstance(error, LostTail):
+            self.losses += 1
+        yield from self._load()
+        self._is_counted = isinstance(error, LostTail) and self.book.token < self.book.known_token
+
+    def _count_losses(self) -> None:
+        """Count a loss of committed state that the last decision noticed by a fencing token."""
+        if self._recoveries == self.book.recoveries:
+            return
+        self._recoveries = self.book.recoveries
+        self.losses += not self._is_counted
+        self._is_counted = False
+        _log.error("store lost committed state; no slots are granted until holders had time to renew")
 
     def _decide_one_by_one(self, commands: Sequence[Command], now_us: int) -> Decision:
         """Decide a batch on which the book failed: the guilty command is refused alone, the rest goes on."""

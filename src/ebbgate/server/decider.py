@@ -82,6 +82,7 @@ class Decider(ABC):
         self._retry_us = -1
         self._pulse: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._losses = 0  # of the engine, as far as they were noted
 
     # --- life
 
@@ -238,6 +239,7 @@ class Decider(ABC):
             if jobs or self._is_due():
                 is_writing = True
                 batch = yield from self._commit(jobs)
+                self._note_losses()
             self._must_write = self._must_write and not (batch and batch.changes)
             if self._must_write:
                 self.grace.failed(self.store.clock())
@@ -248,6 +250,15 @@ class Decider(ABC):
             self._must_write = is_writing and self.is_shared
             self._fail(jobs, error)
         return None
+
+    def _note_losses(self) -> None:
+        """After the store has lost committed state, have every holder renew, and nothing expire meanwhile."""
+        if self._losses != self.engine.losses:
+            self._losses = self.engine.losses
+            _log.error(
+                "the store lost what it had confirmed; nothing is granted or expires until holders had time to renew"
+            )
+            self._recover(self.store.clock())
 
     def _defect(self, jobs: list[Job], error: Exception) -> None:
         """Go on after what should never happen: one defect must not be the end of everything."""

@@ -54,7 +54,6 @@ class NetworkDecider(Decider):
         self._resting = asyncio.Event()
         self._resting.set()
         self._has_news = False  # others have committed, for all that is known
-        self._losses = 0
         self._late_us = random.randrange(OTHERS_US // 2, OTHERS_US)  # noqa: S311 - so that not all come at once
         self._tasks: list[asyncio.Task[None]] = []
         self._asking: set[asyncio.Task[None]] = set()
@@ -186,13 +185,7 @@ class NetworkDecider(Decider):
         """See `Decider`: every server hears of every commit."""
 
     def _took_in(self, stored: Sequence[Stored] | None) -> None:
-        if self._losses != self.engine.losses:
-            self._losses = self.engine.losses
-            _log.error(
-                "the store lost what it had confirmed: what was granted last may be granted again, until every "
-                "holder has renewed; nothing expires meanwhile"
-            )
-            self._recover(self.store.clock())
+        self._note_losses()
         super()._took_in(stored)
 
 

@@ -350,7 +350,10 @@ def _service(options: Options) -> Service:
         canonical(options.store),
         durability=options.durability,
         upgrade=options.upgrade,
-        settings=Settings(lease_duration_min_us=round(options.lease_duration_min_seconds * SECOND)),
+        settings=Settings(
+            lease_duration_min_us=round(options.lease_duration_min_seconds * SECOND),
+            recovery_us=round(options.recovery_grace_seconds * SECOND),
+        ),
         away_grace_seconds=options.away_grace_seconds,
         recovery_grace_seconds=options.recovery_grace_seconds,
         prefect_wait_seconds=options.prefect_wait_seconds,

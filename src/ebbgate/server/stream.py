@@ -348,7 +348,9 @@ class Connection:
         if known is not None and item.role == "renewer":
             host, pid, labels = host or known.host, pid or known.pid, labels or known.labels
         address = self._decider.address
-        return Hello(item.session, item.epoch, host, pid, labels, -1, address, "spends", self._key)
+        return Hello(
+            item.session, item.epoch, host, pid, labels, -1, address, "spends", self._key, item.token
+        )
 
     def _greeted(self, item: HelloItem) -> None:
         self._greeting.cancel()

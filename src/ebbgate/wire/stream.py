@@ -49,6 +49,7 @@ class HelloItem(_Item, frozen=True):
     host: str = ""
     pid: Whole = 0
     labels: Mapping[str, str] | None = None
+    token: Whole = 0  # the newest fencing token that the client knows
 
 
 class ByeItem(_Item, frozen=True):

@@ -64,7 +64,7 @@ class Channel:
 
     def _greeting(self) -> HelloItem:
         self._epochs += 1
-        return greeting(GREETING, self.session, self._epochs, "main")
+        return greeting(GREETING, self.session, self._epochs, "main", self._desk.newest_token)
 
     def _end_arriving(self) -> None:
         """Close a connection that was made, and that nobody takes over any more."""

@@ -108,6 +108,7 @@ class Desk:
         self.unanswered: dict[int, Asked] = {}
         self.queued: dict[str, tuple[Waiter, AcquireItem]] = {}  # by lease, as asked
         self.out: list[Asked] = []  # to be sent, in order
+        self.newest_token = 0  # the newest fencing token that was told over it
         self.ended: list[Ended] = []  # losses that the gate is to be told
         self.hurried = False  # so is this
         self.goodbye_seconds = -1.0  # the server stops: come back after so long; -1: it does not
@@ -266,6 +267,7 @@ class Desk:
     def _answered(self, asked: Asked, item: Down, store_us: int, now_us: int) -> None:
         match item:
             case HeldItem():
+                self.newest_token = max(self.newest_token, item.token)
                 if self._is_heard(asked):
                     return  # from when it counts is noted; who waited may be about to look
                 if item.expires_us >= 0 and not self._is_counted(asked, item, store_us, now_us):
@@ -316,6 +318,7 @@ class Desk:
         """Take in what nobody asked for at that moment."""
         match item:
             case HeldItem():
+                self.newest_token = max(self.newest_token, item.token)
                 entry = self.queued.get(item.id)
                 if entry is None:
                     return

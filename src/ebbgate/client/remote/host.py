@@ -99,6 +99,6 @@ def patience_until(now_us: int, until_us: int | None, longest_us: int, *, waits:
     return min(max(until_us, now_us + GIVE_BACK_US), now_us + longest_us)
 
 
-def greeting(number: int, session: str, epoch: int, role: Role) -> HelloItem:
+def greeting(number: int, session: str, epoch: int, role: Role, token: int) -> HelloItem:
     """Return the greeting of this process."""
-    return HelloItem(number, VERSION, session, epoch, role, socket.gethostname(), os.getpid())
+    return HelloItem(number, VERSION, session, epoch, role, socket.gethostname(), os.getpid(), None, token)

@@ -174,7 +174,8 @@ class RenewalLine:
 
     def _greeting(self, number: int, session: str) -> HelloItem:
         epoch = max(self._sessions.epoch_of(session), self._newest.get(session, 0))
-        return greeting(number, session, epoch, "renewer")
+        newest = max((lease.fencing_token for lease in list(self.holding.values())), default=0)
+        return greeting(number, session, epoch, "renewer", newest)
 
     def _attach(self) -> None:
         """Have a connection that has greeted for every session that holds a lease, under its present epoch."""

@@ -219,7 +219,10 @@ class Channel:
             for server in dialler.order():
                 self._epochs += 1
                 end = ClientEnd(self.process)
-                hello = HelloItem(GREETING, VERSION, self.session, self._epochs, "main", self.name, 1)
+                token = self._desk.newest_token
+                hello = HelloItem(
+                    GREETING, VERSION, self.session, self._epochs, "main", self.name, 1, None, token
+                )
                 refusal = yield from dialler.dial(server, end, hello)
                 if refusal is None:
                     self._take_over(end, server.name, hello.epoch)

@@ -120,7 +120,8 @@ class RenewalLine:
 
     def _hello(self, number: int, session: str) -> HelloItem:
         epoch = max(self.owner.epoch_of(session), self._newest.get(session, 0))
-        return HelloItem(number, VERSION, session, epoch, "renewer", self.name, 1)
+        newest = max((lease.fencing_token for lease in self.owner.holding.values()), default=0)
+        return HelloItem(number, VERSION, session, epoch, "renewer", self.name, 1, None, newest)
 
     def _attach(self) -> bool:
         """Have a connection that has greeted for every session that holds a lease, under its present epoch."""
