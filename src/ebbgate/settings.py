@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from ebbgate.core.model import UnknownLimits
 from ebbgate.errors import InvalidRequest, PrivateFileWarning, warn
 
 DEFAULT_PORT: Final = 4220
@@ -70,6 +71,25 @@ def watchdog_seconds() -> float | None:
     if not microseconds.isdigit() or (process and process != str(os.getpid())):
         return None
     return int(microseconds) / 1e6 or None
+
+
+def allow_empty_store() -> bool:
+    """Return whether a file that lost its content may be opened: `EBBGATE_ALLOW_EMPTY_STORE`."""
+    return os.environ.get("EBBGATE_ALLOW_EMPTY_STORE", "").strip().lower() in {"1", "true", "yes", "on"}
+
+
+def unknown_limits() -> UnknownLimits:
+    """Return what becomes of names of which there is no limit: `EBBGATE_UNKNOWN_LIMITS`, allow by default.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
+    configured = os.environ.get("EBBGATE_UNKNOWN_LIMITS", "").strip() or "allow"
+    if configured == "allow":
+        return "allow"
+    if configured == "refuse":
+        return "refuse"
+    raise InvalidRequest(f"EBBGATE_UNKNOWN_LIMITS must be allow or refuse, got {configured!r}")
 
 
 def ca_file() -> str | None:

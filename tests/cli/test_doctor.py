@@ -46,6 +46,9 @@ def test_it_counts_what_is_there_and_leaves_nothing_behind(cli: Cli, real: Real)
 def test_every_problem_names_the_next_step(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cli("limit ls")
     (tmp_path / "limits.db").chmod(0o666)
+    (refused,) = report(cli).problems
+    assert (refused.code, "chmod o-w" in refused.what + refused.next) == ("store_unavailable", True)
+    (tmp_path / "limits.db").chmod(0o600)
     monkeypatch.setattr(module, "file_system", lambda _path: "nfs4")
     monkeypatch.setattr(module, "free_bytes", lambda _path: 1024)
     monkeypatch.setattr(module, "LOG_MAX", 0)
@@ -55,7 +58,7 @@ def test_every_problem_names_the_next_step(cli: Cli, tmp_path: Path, monkeypatch
     assert "all is well" not in said.out
     found = report(cli)
     assert {problem.code for problem in found.problems} == {
-        "writable_by_all", "network_disk", "disk_full", "large_log", "slow"
+        "network_disk", "disk_full", "large_log", "slow"
     }  # fmt: skip
     assert all(problem.next for problem in found.problems)
     assert said.out.count("\n  -> ") == len(found.problems) + len(found.notes)

@@ -1,9 +1,19 @@
 """A store that has lost committed state grants nothing until holders had the time to renew."""
 
 from ebbgate.core.book import Book
-from ebbgate.core.commands import Acquire, Command, Held, Hello, Outcome, PutLimit, Refused, Waiting
+from ebbgate.core.commands import (
+    Acquire,
+    Command,
+    DeleteLimit,
+    Held,
+    Hello,
+    Outcome,
+    PutLimit,
+    Refused,
+    Waiting,
+)
 from ebbgate.core.lost_state import AHEAD_MAX_US, WHY
-from ebbgate.core.model import SECOND, Stored
+from ebbgate.core.model import SECOND, Settings, Stored
 
 T0 = 1_700_000_000_000_000
 GRACE = 30 * SECOND
@@ -98,3 +108,18 @@ def test_a_limit_that_is_created_while_the_store_recovers_grants_nothing_either(
     later = T0 + GRACE
     decide(book, later, PutLimit("", "create", "b", "b", None, 1))
     assert book.limits["b"].cool_until_us < 0
+
+
+def test_a_namespace_that_refuses_unknown_limits_lets_no_caller_run_without_them() -> None:
+    book = Book(Settings(unknown_limits="refuse"))
+    decide(book, T0, Hello("s", 1), PutLimit("", "create", "a", "a", None, 1))
+    (refused,) = decide(book, T0 + 1, Acquire("l", "s", 1, (("a", 1), ("lost", 1)), 60 * SECOND))
+    assert isinstance(refused, Refused)
+    assert (refused.code, refused.details["names"]) == ("limit_not_found", ["lost"])
+    (held,) = decide(book, T0 + 2, ask("m"))
+    assert isinstance(held, Held)
+    decide(book, T0 + 3, ask("waits"))
+    decision = book.decide([DeleteLimit("a", force=True)], T0 + 4)
+    (told,) = [told for told in decision.told if told.id == "waits"]
+    assert isinstance(told.outcome, Refused)
+    book.confirm(decision.head)

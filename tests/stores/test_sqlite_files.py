@@ -302,7 +302,7 @@ def test_a_read_only_file_is_told(public: Path) -> None:
         each.chmod(mode_there)
     said = as_ordinary_user(lambda: used(path))
     assert said.startswith("StoreUnavailable")
-    assert "is read-only for this user" in said or "cannot be opened" in said
+    assert "belongs to another user" in said
 
 
 def test_a_file_of_somebody_else_in_a_read_only_folder_is_told(public: Path) -> None:

@@ -220,14 +220,7 @@ def _store_facts(gate: EmbeddedGate) -> StoreFacts:
 
 
 def _judge_file(report: Report, file: FileFacts, path: Path) -> None:
-    mode = int(file.mode, 8)
     here = quoted(str(path))
-    if mode & stat.S_IWOTH:
-        report.problems.append(Finding(
-            "writable_by_all",
-            f"every user of this machine may write the file (mode {file.mode})",
-            f"chmod 600 {here}",
-        ))  # fmt: skip
     if is_network_disk(file.file_system):
         report.problems.append(Finding(
             "network_disk",

@@ -49,6 +49,21 @@ _Upgrade = Annotated[
         "auto: bring an older schema of a shared store up at the start; never: refuse it, for `ebbgate store upgrade`.",
     ),
 ]
+_AllowEmpty = Annotated[
+    bool,
+    option(
+        "EBBGATE_ALLOW_EMPTY_STORE",
+        "Open a store file that is empty although files that belong to it show that it lost its content.",
+    ),
+]
+_Unknown = Annotated[
+    Literal["allow", "refuse"],
+    option(
+        "EBBGATE_UNKNOWN_LIMITS",
+        "allow: an acquisition that names a limit which does not exist runs without it, with a warning; refuse: it "
+        "fails.",
+    ),
+]
 _Host = Annotated[
     str, option("EBBGATE_HOST", "Address to listen on. Beyond this machine it needs keys and TLS.")
 ]
@@ -114,6 +129,8 @@ def serve(  # noqa: PLR0913 - one for each option
     port: _Port = settings.DEFAULT_PORT,
     durability: _Durability = "full",
     store_upgrade: _Upgrade = "auto",
+    allow_empty_store: _AllowEmpty = False,
+    unknown_limits: _Unknown = "allow",
     allowed_host: _Hosts = None,
     api_keys_file: _Keys = None,
     tls_cert: _Cert = None,
@@ -146,6 +163,8 @@ def serve(  # noqa: PLR0913 - one for each option
         port=port,
         durability=durability,
         upgrade=store_upgrade == "auto",
+        allow_empty_store=allow_empty_store,
+        unknown_limits=unknown_limits,
         allowed_hosts=_split(allowed_host),
         tls_cert=tls_cert,
         tls_key=tls_key,

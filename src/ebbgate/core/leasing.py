@@ -32,7 +32,7 @@ def acquire(ledger: Ledger, command: Acquire) -> Outcome:
         lives.sort(key=lambda entry: entry[0].limit.id)
     suggestion = near_miss(unknown[0], ledger.names) or "" if unknown else ""
     lease = _lease(ledger, command, lives, unknown)
-    if unknown and command.strict:
+    if unknown and is_strict(ledger, strict=command.strict):
         refused = Refused("limit_not_found", {"names": unknown, "suggestion": suggestion})
     else:
         refused = impossible(lives, spend=command.spend)
@@ -104,6 +104,11 @@ def impossible(lives: Sequence[tuple[Live, int]], *, spend: bool) -> Refused | N
         if flat:
             return Refused("no_slot_decay", {"names": flat})
     return None
+
+
+def is_strict(ledger: Ledger, *, strict: bool) -> bool:
+    """Tell whether an acquisition that names an unknown limit is refused."""
+    return strict or ledger.settings.unknown_limits == "refuse"
 
 
 def _bad_duration(ledger: Ledger, duration_us: int) -> Refused | None:

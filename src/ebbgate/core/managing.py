@@ -5,7 +5,7 @@ from uuid import UUID
 
 from ebbgate.core import decay
 from ebbgate.core.commands import CoolDown, DeleteLimit, Done, Outcome, PutLimit, Refused
-from ebbgate.core.leasing import impossible
+from ebbgate.core.leasing import impossible, is_strict
 from ebbgate.core.ledger import Ledger
 from ebbgate.core.limits import check_description, check_name, check_slots, is_uuid, near_miss, normal
 from ebbgate.core.live import Live
@@ -152,7 +152,7 @@ def _in_use(ledger: Ledger, live: Live, using: list[Lease]) -> Refused:
 
 def _forget(ledger: Ledger, lease: Lease, live: Live) -> None:
     """Let one lease go on without a limit that is deleted."""
-    if lease.state == "waiting" and lease.strict:
+    if lease.state == "waiting" and is_strict(ledger, strict=lease.strict):
         ledger.refuse(lease, Refused("limit_not_found", {"names": [live.limit.name], "suggestion": ""}))
         return
     slots = tuple(entry for entry in lease.slots if entry[0] != live.limit.id)

@@ -48,11 +48,16 @@ Slots = tuple[tuple[str, int], ...]
 """(name or id of a limit, number of slots), sorted, each limit once."""
 
 
+UnknownLimits = Literal["allow", "refuse"]
+"""What becomes of an acquisition that names a limit which does not exist."""
+
+
 class Settings(NamedTuple):
     """What a store's operator may set; the same for every process that decides on it."""
 
     lease_duration_min_us: int = 60 * SECOND
     lease_duration_max_us: int = 86_400 * SECOND
+    unknown_limits: UnknownLimits = "allow"  # refuse: as if every caller were strict
     recovery_us: int = 30 * SECOND  # how long nothing is granted after the store has lost committed state
     patience_us: int = 30 * SECOND  # how long a waiter may be overtaken before it keeps its own slots
 

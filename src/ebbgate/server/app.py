@@ -1,6 +1,7 @@
 """Everything that one server is made of, put together."""
 
 import asyncio
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,9 +20,19 @@ from ebbgate.server.sessions import Sessions
 from ebbgate.server.stream import Receive, Scope, Send, Stream
 from ebbgate.server.tally import Tallies
 from ebbgate.server.ui.app import ui_app
-from ebbgate.stores import is_network_url, open_history, open_network_store, open_store, path_of
+from ebbgate.stores import (
+    is_network_url,
+    open_history,
+    open_network_store,
+    open_store,
+    path_of,
+    without_password,
+)
+from ebbgate.stores.base import EMPTY
 from ebbgate.stores.sqlite import Durability
 from ebbgate.wire.stream import PATH
+
+_log: Final = logging.getLogger("ebbgate.server")
 
 METRICS_PATH: Final = "/metrics"
 COME_BACK_SECONDS: Final = 0.5
@@ -37,6 +48,7 @@ class Service:
         *,
         durability: Durability = "full",
         upgrade: bool = True,
+        allow_empty: bool = False,
         settings: Settings | None = None,
         away_grace_seconds: float = 10.0,
         recovery_grace_seconds: float = 30.0,
@@ -48,6 +60,7 @@ class Service:
             store: its URL.
             durability: for SQLite; see `open_store`.
             upgrade: for a store that servers share; see `open_network_store`.
+            allow_empty: whether a file that lost its content may be opened.
             settings: of the store.
             away_grace_seconds: for how long a client whose connections broke may come back.
             recovery_grace_seconds: for how long nothing expires after nobody could renew.
@@ -61,8 +74,9 @@ class Service:
         self.decider = (
             _shared(store, settings, recovery_grace_us, upgrade=upgrade)
             if is_network_url(store)
-            else _alone(store, settings, recovery_grace_us, durability=durability)
+            else _alone(store, settings, recovery_grace_us, durability=durability, allow_empty=allow_empty)
         )
+        self._store = store
         self.sessions = Sessions(self.decider, away_grace_us=round(away_grace_seconds * SECOND))
         self.hearing = Hearing(self.decider)
         self.others: OtherServers | None = None
@@ -85,6 +99,8 @@ class Service:
             StoreUnavailable: the store cannot be read.
         """
         await self.decider.start()
+        if self.decider.engine.version == EMPTY:
+            _log.warning("created a new, empty store: %s", without_password(self._store))
         self.history.start()
         if self.others is not None:
             self.others.start()
@@ -140,11 +156,16 @@ def _shared(store: str, settings: Settings | None, recovery_grace_us: int, *, up
 
 
 def _alone(
-    store: str, settings: Settings | None, recovery_grace_us: int, *, durability: Durability
+    store: str,
+    settings: Settings | None,
+    recovery_grace_us: int,
+    *,
+    durability: Durability,
+    allow_empty: bool,
 ) -> Decider:
     """Return who decides on a store of this machine."""
     path: Path | None = path_of(store) if store.startswith("sqlite:") else None
-    opened = open_store(store, durability=durability)
+    opened = open_store(store, durability=durability, allow_empty=allow_empty)
     try:
         return EmbeddedDecider(opened, path, settings, recovery_grace_us=recovery_grace_us)
     except BaseException:

@@ -32,9 +32,6 @@ TURN_US: Final = 50_000
 SHARED_US: Final = SECOND
 """How long after another process's commit the server expects the next one."""
 
-FileId = tuple[int, int]
-"""Device and inode."""
-
 MAILBOX: Final = "server"
 """How the names end of the sockets at which other processes of the machine wake servers."""
 
@@ -58,16 +55,11 @@ class EmbeddedDecider(Decider):
         self._neighbours = Neighbours(path, f"{os.urandom(3).hex()}{MAILBOX}")
         self.address = self._neighbours.mailbox.address
         self._shared_until_us = 0  # others decide on the same store, for all that is known
-        self._path = path
-        self._files: dict[Path, FileId] = {}  # that are open since the start
-        self._misplaced: StoreUnavailable | None = None  # one of them is not there any more
+        self._misplaced: StoreUnavailable | None = None  # its file is not there any more
 
     async def start(self) -> None:
         """See `Decider`."""
         drive(self.engine.refresh(), self.store)
-        if self._path is not None:
-            log = self._path.with_name(self._path.name + "-wal")
-            self._files = {file: found for file in (self._path, log) if (found := _file_at(file))}
         self._begin()
         asyncio.get_running_loop().add_reader(self._neighbours.mailbox.fileno(), self._pushed)
 
@@ -164,7 +156,7 @@ class EmbeddedDecider(Decider):
         assert self._loop is not None, "started"
         self._pulse = self._loop.call_later(PULSE_SECONDS, self._beat)
         self._watch()
-        self._look_for_files()
+        self._misplaced = self.store.misplaced()
         version = self.engine.version
         troubled = self._misplaced is not None or self._failed is not None
         try:
@@ -176,16 +168,6 @@ class EmbeddedDecider(Decider):
             return
         if dead:
             self.submit(dead, lambda _: self._neighbours.clean_up_after(dead))
-
-    def _look_for_files(self) -> None:
-        """Have nothing granted into a file that was removed or replaced: it would be gone with this process."""
-        self._misplaced = None
-        for file, opened in self._files.items():
-            if _file_at(file) != opened:
-                self._misplaced = StoreUnavailable(
-                    f"{file} was removed or replaced while this server had it open; put that very file back, "
-                    "or restart the server with the one that shall count"
-                )
 
     def _pushed(self) -> None:
         """Look at what another process of this machine has done."""
@@ -200,12 +182,3 @@ class EmbeddedDecider(Decider):
         super()._took_in(stored)
         if stored is not None:
             self._shared_until_us = self.store.clock() + SHARED_US
-
-
-def _file_at(path: Path) -> FileId | None:
-    """Return which file stands at a path; None: there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

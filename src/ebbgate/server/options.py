@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Final, Literal
 
+from ebbgate.core.model import UnknownLimits
 from ebbgate.errors import InvalidRequest
 from ebbgate.server.keys import Keys
 from ebbgate.settings import DEFAULT_PORT
@@ -31,6 +32,8 @@ class Options:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT  # 0: any that is free
     durability: Durability = "full"
+    allow_empty_store: bool = False  # whether a file that lost its content may be opened
+    unknown_limits: UnknownLimits = "allow"
     upgrade: bool = True  # whether an older schema of a shared store is brought up
     allowed_hosts: tuple[str, ...] = ()  # names besides loopback under which clients reach the server
     tls_cert: Path | None = None

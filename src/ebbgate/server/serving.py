@@ -350,8 +350,10 @@ def _service(options: Options) -> Service:
         canonical(options.store),
         durability=options.durability,
         upgrade=options.upgrade,
+        allow_empty=options.allow_empty_store,
         settings=Settings(
             lease_duration_min_us=round(options.lease_duration_min_seconds * SECOND),
+            unknown_limits=options.unknown_limits,
             recovery_us=round(options.recovery_grace_seconds * SECOND),
         ),
         away_grace_seconds=options.away_grace_seconds,

@@ -92,13 +92,16 @@ def _not_installed(what: str, extra: str, error: ImportError) -> StoreUnavailabl
     )
 
 
-def open_store(url: str, *, durability: Literal["normal", "full"] = "normal") -> EmbeddedStore:
+def open_store(
+    url: str, *, durability: Literal["normal", "full"] = "normal", allow_empty: bool = False
+) -> EmbeddedStore:
     """Open the store that `url` names.
 
     Args:
         url: `memory://`, `sqlite:///relative.db` or `sqlite:////absolute/path.db`.
         durability: for SQLite: "full" has each commit on the disk before it is answered; with "normal" a
             power cut may take back the last ones.
+        allow_empty: whether a file that lost its content may be opened.
 
     Raises:
         InvalidRequest: `url` names no store.
@@ -114,7 +117,7 @@ def open_store(url: str, *, durability: Literal["normal", "full"] = "normal") ->
     path = path_of(url)
     from ebbgate.stores.sqlite import SqliteStore
 
-    return SqliteStore(path, durability=durability)
+    return SqliteStore(path, durability=durability, allow_empty=allow_empty)
 
 
 def open_history(url: str, *, upgrade: bool = True) -> HistoryStore:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from ebbgate.core.model import Head, Lease, Session
+from ebbgate.errors import StoreUnavailable
 
 
 class Version(NamedTuple):
@@ -169,6 +170,9 @@ class EmbeddedStore(Store, Protocol):
 
     def recent(self, limit: int) -> list[Past]:
         """Return the leases that ended last, newest first, as far back as the log goes."""
+
+    def misplaced(self) -> StoreUnavailable | None:
+        """Return what to raise if the store's file was removed or replaced since it was opened."""
 
     def try_lock(self) -> bool:
         """Take the turn to write if it is free. A courtesy among processes: correctness never rests on it."""

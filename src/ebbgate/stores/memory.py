@@ -110,6 +110,9 @@ class MemoryStore:
             log = [commit.rows for commit in self._log]
         return ended_leases(reversed(log), limit)
 
+    def misplaced(self) -> None:
+        """See `EmbeddedStore.misplaced`: there is no file."""
+
     def try_lock(self) -> bool:
         """See `EmbeddedStore.try_lock`."""
         return self._turn.acquire(blocking=False)

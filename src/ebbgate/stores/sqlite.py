@@ -34,9 +34,13 @@ from ebbgate.stores.sqlite_checkpoint import Checkpointer
 from ebbgate.stores.sqlite_clock import Anchor, Clocks, read_anchor, superseded
 from ebbgate.stores.sqlite_guard import Guard
 from ebbgate.stores.sqlite_lock import FileLock
+from ebbgate.stores.sqlite_place import Place, check_place
 from ebbgate.stores.sqlite_schema import beside, check_library, open_file
 
 Durability = Literal["normal", "full"]
+
+LOOK_US: Final = 250_000
+"""How often commits look whether the file is still at its path."""
 
 PRUNE_EVERY: Final = 256
 """Every so many commits the log is cut back to its length."""
@@ -85,6 +89,7 @@ class SqliteStore:
         keep: int = LOG_MAX,
         clocks: Clocks | None = None,
         patience_us: int = PATIENCE_US,
+        allow_empty: bool = False,
     ) -> None:
         """Open the file, made if missing.
 
@@ -95,12 +100,15 @@ class SqliteStore:
             keep: how many commits the log keeps.
             clocks: what the machine offers, unless a test says otherwise.
             patience_us: how long to wait for others to let the file be opened.
+            allow_empty: whether an empty file is opened though files that belong to the store show that it lost
+                its content.
 
         Raises:
             StoreUnavailable: it cannot be opened; the error says what to do.
         """
         check_library(apsw.sqlite_lib_version())
         self.path = path.resolve()
+        check_place(self.path, allow_empty=allow_empty)
         self._keep = keep
         self._clocks = clocks or Clocks()
         self._newest = EMPTY
@@ -117,6 +125,8 @@ class SqliteStore:
             raise
         self._monotonic_us = self._clocks.monotonic_us
         self._ahead_us = self._anchor.ahead_us
+        self._place = Place(self.path)
+        self._look_us = 0  # when to look for the file again, by the monotonic clock
 
     def _start(self, cursor: apsw.Cursor) -> Anchor:
         self._anchor = read_anchor(cursor, self._clocks, self.path)
@@ -134,6 +144,8 @@ class SqliteStore:
         self, base: Version, tag: str, head: Head, rows: Sequence[Row], *, patience_us: int = PATIENCE_US
     ) -> Version:
         """See `Store.commit`."""
+        if self._monotonic_us() >= self._look_us:
+            self._look_for_file()
         if rows:
             return self._run(patience_us, self._commit, base, tag, head, rows)
         return self._run(patience_us, self._check, base)
@@ -152,6 +164,15 @@ class SqliteStore:
             return self._run(0, self._moved, version)
         except Busy:
             return True
+
+    def misplaced(self) -> StoreUnavailable | None:
+        """See `EmbeddedStore.misplaced`."""
+        return self._place.misplaced()
+
+    def _look_for_file(self) -> None:
+        if (misplaced := self._place.misplaced()) is not None:
+            raise misplaced
+        self._look_us = self._monotonic_us() + LOOK_US
 
     def facts(self) -> Facts:
         """Return what people may want to know of the file, by the store's own connection.

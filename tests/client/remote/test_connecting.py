@@ -33,7 +33,7 @@ class Seeker:
         self.connection: Connection | None = None
 
     def hello(self) -> HelloItem | None:
-        return None if self.connection else greeting(GREETING, self.session, self.epoch, "main")
+        return None if self.connection else greeting(GREETING, self.session, self.epoch, "main", 0)
 
     def stale(self, hello: HelloItem, newest: int) -> None:
         self.epoch = newest + 1

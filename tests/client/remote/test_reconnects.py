@@ -353,7 +353,7 @@ def test_a_store_that_has_forgotten_everybody_is_greeted_anew() -> None:
         client.create_limit("db", 1)
         with client.concurrency("db", lease_duration=60):
             pass
-    with served("memory://", port=port):
+    with served("memory://", port=port, recovery_grace_seconds=0.5):  # until then nothing is granted
         client.create_limit("db", 1)
         with client.concurrency("db", timeout_seconds=5):
             assert client.read_limit("db").held_slots == 1

@@ -327,6 +327,9 @@ class EmbeddedGate:
         self._mailbox.wait(min(timeout_seconds, PRESENT_EVERY_US / SECOND))
         if not self._closed:
             self._mailbox.empty()
+            if self.holding and self.store.misplaced() is not None:
+                self.hearing.took_in_everything(Book())  # no other process sees what this one holds
+                return
             self.look()
 
     def stay_present(self) -> None:
