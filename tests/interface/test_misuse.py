@@ -8,7 +8,7 @@ import gc
 import pickle
 import threading
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, ParamSpec, Protocol, TypeVar
 
@@ -246,6 +246,16 @@ def test_a_block_that_was_never_entered_is_not_left() -> None:
         ebbgate.sync.concurrency("db").__exit__(None, None, None)
     with pytest.raises(InvalidUse, match=r"never entered.*write: async with concurrency"):
         asyncio.run(ebbgate.asyncio.concurrency("db", suppress_warnings=True).__aexit__(None, None, None))
+
+
+def test_async_use_without_asyncio_is_refused_with_what_is_supported() -> None:
+    uses: tuple[Callable[[], Coroutine[object, None, object]], ...] = (
+        lambda: ebbgate.asyncio.concurrency("db").__aenter__(),
+        lambda: ebbgate.asyncio.rate_limit("db"),
+    )
+    for use in uses:
+        with pytest.raises(InvalidUse, match=r"needs a running asyncio event loop.*trio"):
+            use().send(None)  # as trio does
 
 
 def test_the_repr_of_a_block_says_whether_it_was_entered() -> None:

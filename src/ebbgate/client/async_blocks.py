@@ -65,6 +65,7 @@ async def run(flow: Flow[T], place: LoopPlace) -> T:
 
 async def _opened(client: Callable[[], Client]) -> Gate:
     """Return the gate; opening a file may take milliseconds, so a thread does it, once for all who ask."""
+    misuse.check_event_loop()
     found = client()
     gate = found.open_gate()
     if gate is not None:

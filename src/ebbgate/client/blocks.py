@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from ebbgate import settings
+from ebbgate.client import misuse
 from ebbgate.client.flows import Caller
 from ebbgate.client.gate import Gate, Place
 from ebbgate.client.lease import Lease
@@ -167,7 +168,8 @@ def warn_of_blocking(terms: Terms, right: str) -> None:
     # Not imported here: asyncio costs 16 ms. Another thread may be importing it right now, and then it is in
     # `sys.modules` without its names; a thread that runs an event loop has imported all of it before.
     running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    if running_loop is None or running_loop() is None:
+    is_in_loop = running_loop is not None and running_loop() is not None
+    if not is_in_loop and not ("gevent" in sys.modules and misuse.blocks_greenlets()):
         return
     if _BLOCKS in _warned or terms.quiet or not terms.slots:
         return
@@ -176,6 +178,11 @@ def warn_of_blocking(terms: Terms, right: str) -> None:
         "this sync call blocks the event loop of its thread while it waits, and for ever if a task of that loop "
         f"holds the slots; import from ebbgate.asyncio and write: {right}"
     )
+    if not is_in_loop:
+        message = (
+            "this sync call blocks all greenlets of its thread while it waits, and indefinitely if one of them holds "
+            "the slots; call gevent.monkey.patch_all() before other imports"
+        )
     _log.warning("%s", message)
     warn(message, BlockingCallWarning)
 

@@ -36,6 +36,33 @@ class NotPickled:
         raise InvalidUse(f"{type(self).__name__} objects cannot be pickled or copied; {self._instead}")
 
 
+def check_event_loop() -> None:
+    """Refuse to go on without a running event loop of asyncio.
+
+    Raises:
+        InvalidUse: none runs on this thread, as under trio.
+    """
+    running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    if running_loop is not None and running_loop() is not None:
+        return
+    raise InvalidUse(
+        "ebbgate.asyncio needs a running asyncio event loop, and none runs on this thread; with trio or another "
+        "framework, use ebbgate.sync in a worker thread, such as: await trio.to_thread.run_sync(work)"
+    )
+
+
+def blocks_greenlets() -> bool:
+    """Return whether a sync call would block all greenlets of gevent: it runs in one and nothing is patched."""
+    gevent = sys.modules.get("gevent")
+    if gevent is None:
+        return False
+    current, greenlet = getattr(gevent, "getcurrent", None), getattr(gevent, "Greenlet", None)
+    if current is None or greenlet is None or not isinstance(current(), greenlet):
+        return False
+    is_patched = getattr(sys.modules.get("gevent.monkey"), "is_module_patched", None)
+    return is_patched is None or not is_patched("threading")
+
+
 def site() -> Site:
     """Return the place that called the caller of this function. The line is found only if a warning needs it."""
     frame = sys._getframe(2)

@@ -10,6 +10,8 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from ebbgate.neighbours.polls import new_poll
+
 ADDRESS_LENGTH_MAX: Final = 100  # the kernel's limit is 108 on Linux, 104 on macOS
 _SELECT_MAX: Final = 1024  # descriptors beyond do not fit `select`
 
@@ -63,7 +65,7 @@ class Mailbox:
         if descriptor < _SELECT_MAX:
             select.select((descriptor,), (), (), timeout_seconds)
         else:
-            poll = select.poll()
+            poll = new_poll()
             poll.register(descriptor, select.POLLIN)
             poll.poll(timeout_seconds * 1000)
 

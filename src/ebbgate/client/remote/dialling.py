@@ -20,6 +20,7 @@ from ebbgate.client.remote.line import Broken, Line, Message
 from ebbgate.core.commands import Outcome
 from ebbgate.core.model import SECOND
 from ebbgate.errors import EbbgateError, NoAnswerWarning, NotAuthorized, ServerUnavailable, warn
+from ebbgate.neighbours.polls import new_poll
 from ebbgate.wire.stream import ByeItem, Down, FailedItem, HelloItem, RefusedItem, error_of, outcome_of
 from ebbgate.wire.words import duration
 
@@ -66,7 +67,7 @@ class Connection:
         self.early: list[Message] = []
         self._fd = sock.fileno()
 
-        self._poll = select.poll()
+        self._poll = new_poll()
         self._poll.register(self._fd, select.POLLIN)
 
     def fileno(self) -> int:
@@ -93,7 +94,7 @@ class Connection:
                 return
 
     def _wait_until_it_takes_more(self) -> None:
-        poll = select.poll()
+        poll = new_poll()
         poll.register(self._fd, select.POLLOUT)
         if not poll.poll(SEND_SECONDS * 1_000):
             raise TimeoutError(f"the server took nothing for {SEND_SECONDS:g} s")

@@ -23,6 +23,7 @@ from ebbgate.client.remote.pulse import Pulse
 from ebbgate.core.commands import Command, Done, Ended, Outcome, Release
 from ebbgate.core.model import SECOND
 from ebbgate.errors import EbbgateError, InvalidRequest, NotAuthorized, ServerUnavailable, StoreUnavailable
+from ebbgate.neighbours.polls import new_poll
 from ebbgate.wire.stream import (
     AnswerItem,
     ByeItem,
@@ -232,7 +233,7 @@ class RenewalLine:
 
     def _exchange(self, until_us: int) -> None:
         """Send what is to be sent and take in what comes, once; return at `until_us`, or when interrupted."""
-        poll = select.poll()
+        poll = new_poll()
         poll.register(self._listener, select.POLLIN)
         connection = self._connection
         if connection is not None:
