@@ -1,5 +1,8 @@
 """`ebbgate serve`: the same limits for many machines and every language."""
 
+import logging
+import stat
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -14,6 +17,8 @@ from ebbgate.version import requirement
 
 if TYPE_CHECKING:
     from ebbgate.server.keys import Keys
+
+_log: Final = logging.getLogger("ebbgate.server")
 
 _LIBRARIES: Final = ("litestar", "uvicorn", "uvloop", "httptools", "websockets")
 
@@ -171,6 +176,7 @@ def serve(  # noqa: PLR0913 - one for each option
         tls_client_ca=tls_client_ca,
         trusted_proxies=_split(trusted_proxy),
         keys=_keys(api_keys_file),
+        read_keys=None if api_keys_file is None else partial(_keys, api_keys_file),
         away_grace_seconds=away_grace,
         recovery_grace_seconds=recovery_grace,
         lease_duration_min_seconds=lease_duration_min,
@@ -180,6 +186,7 @@ def serve(  # noqa: PLR0913 - one for each option
         log_level=log_level,
     )
     logs.configure(log_level, is_json=True if output == "json" else None)
+    _warn_of_readers(api_keys_file)
     from ebbgate.server.serving import run
 
     run(options, notifier=Notifier(settings.notify_socket(), watchdog_seconds=settings.watchdog_seconds()))
@@ -202,6 +209,18 @@ def _keys(path: Path | None) -> "Keys":
     if path is not None and not keys:
         raise InvalidRequest(f"--api-keys-file {path} holds no key; make one: openssl rand -hex 32")
     return keys
+
+
+def _warn_of_readers(path: Path | None) -> None:
+    """Warn if every user of this machine may read or change the API keys."""
+    mode = 0 if path is None else stat.S_IMODE(path.stat().st_mode)
+    if mode & stat.S_IRWXO:
+        _log.warning(
+            "every user of this machine may use --api-keys-file %s (mode %04o); run: chmod 600 %s",
+            path,
+            mode,
+            path,
+        )
 
 
 def _check_installed() -> None:

@@ -39,6 +39,7 @@ class Lease(NotPickled):
         "renewed_us",
         "retake",
         "session",
+        "unrenewable",
         "waited_seconds",
     )  # fmt: skip
 
@@ -70,6 +71,7 @@ class Lease(NotPickled):
         self._expires_us = held.expires_us
         self._on_loss = on_loss
         self._why = ""
+        self.unrenewable = ""  # why no renewal can succeed at present
         self.ended = False
         self._set_deadline(sent_us)
 
@@ -88,7 +90,7 @@ class Lease(NotPickled):
         if self._why:
             return True
         if self.protected and self._clock() >= self.deadline_us:
-            self.lose("not renewed in time")
+            self.lose(self.unrenewable or "not renewed in time")
             return True
         return False
 
@@ -108,6 +110,7 @@ class Lease(NotPickled):
 
     def renewed(self, outcome: Held, sent_us: int) -> None:
         """Take in a renewal that was sent at `sent_us` of the local clock."""
+        self.unrenewable = ""
         again = outcome.token != self.fencing_token
         if again:  # before the countdown: `lost` must not be false in between
             self.fencing_token = outcome.token

@@ -8,7 +8,7 @@ Known limit: a request line in absolute form is judged by its Host header alone.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, Final
 
 from ebbgate.server.crowd import Seat
@@ -30,6 +30,7 @@ from ebbgate.server.refusals import (
     Refusal,
     refuse,
 )
+from ebbgate.server.socket import EXTENSION, StreamSocket
 from ebbgate.server.ui.files import SITE
 from ebbgate.server.ui.logins import LOGINS, SESSION_PATH, Logins
 
@@ -47,6 +48,9 @@ WAITS: Final = "ebbgate.waits"
 
 UI_PATHS: Final = SITE.paths | {SESSION_PATH}
 """What a browser loads before anybody can have given it a key. Nothing in there may be secret."""
+
+REVOKED: Final = 4403
+"""Close code of a stream whose API key was revoked."""
 
 SLOW_SECONDS: Final = 1.0
 
@@ -87,6 +91,9 @@ class Front:
         self._headers = (*HEADERS, _HSTS) if options.is_tls and not trusted else HEADERS
         self._connections_max = options.connections_max
         self._connections = 0
+        self._served: dict[
+            int, Scope
+        ] = {}  # requests and streams with a key, by the identity of their scopes
         self._untold = 0  # refusals since one was logged
         self._told_at = -1e9
 
@@ -106,12 +113,34 @@ class Front:
             seat: Seat | None = scope.get(SEAT)
             if seat is not None:
                 seat.prove()
-        if kind == "websocket":
+        if scope[KEY]:
+            self._served[id(scope)] = scope
+        try:
+            await self._serve(scope, receive, send, found)
+        finally:
+            self._served.pop(id(scope), None)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, found: dict[bytes, bytes]) -> None:
+        if scope["type"] == "websocket":
             await self._connect(scope, receive, send)
         elif b"transfer-encoding" in found:
             await self._collect(scope, receive, send)
         else:
             await self._respond(scope, receive, send)
+
+    def revoke(self, key_ids: Collection[str]) -> None:
+        """End the log-ins, streams and requests of keys that are no longer accepted."""
+        if self._logins is not None:
+            self._logins.end_all_of(key_ids)
+        for scope in list(self._served.values()):
+            if scope[KEY] not in key_ids:
+                continue
+            socket = scope.get("extensions", {}).get(EXTENSION)
+            seat: Seat | None = scope.get(SEAT)
+            if isinstance(socket, StreamSocket):
+                socket.end(REVOKED, "the API key of this connection was revoked")
+            elif seat is not None:
+                seat.abort()
 
     # --- who may
 

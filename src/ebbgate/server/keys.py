@@ -57,6 +57,16 @@ class Keys:
         """What the keys are called; no secret."""
         return tuple(sorted({key_id.decode() for _, key_id in self._known}))
 
+    def replace(self, other: "Keys") -> frozenset[str]:
+        """Accept the keys of `other` from now on; return the ids of those that are no longer accepted.
+
+        If one key of several with the same id was removed, that id is returned, too: a client that has another key
+        of that id connects again.
+        """
+        removed = frozenset(self._known) - frozenset(other._known)
+        self._known = other._known
+        return frozenset(key_id.decode() for _, key_id in removed)
+
     def id_of(self, authorization: bytes, *, basic: bool) -> str | None:
         """Return the id of the key in an `Authorization` header, None if it holds no known one.
 

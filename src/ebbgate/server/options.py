@@ -1,5 +1,6 @@
 """Everything that a server may be told, checked once, before anything is opened."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -41,6 +42,7 @@ class Options:
     tls_client_ca: Path | None = None  # if given, clients must show a certificate that it signed
     trusted_proxies: tuple[str, ...] = ()  # addresses or networks
     keys: Keys = field(default_factory=Keys)
+    read_keys: Callable[[], Keys] | None = None  # reads them again, at a reload
     socket: bool = True  # beside a store that is a file, for the processes of its user
     away_grace_seconds: float = 10.0
     recovery_grace_seconds: float = 30.0

@@ -140,7 +140,8 @@ class Server:
             )  # fmt: skip
         crowd = Crowd(min(files_max, wanted))
         listen(bound, options.host)
-        await self._serve(Front(service, options), bound, crowd, context=self._context)
+        self._front = Front(service, options)
+        await self._serve(self._front, bound, crowd, context=self._context)
         if beside is not None:
             await self._serve(Front(service, options, trusted=True), [beside], crowd, trusted=True)
         self._ticking = asyncio.create_task(self._tick())
@@ -207,7 +208,8 @@ class Server:
                 await server.on_tick(0)
 
     def reload(self) -> None:
-        """Read certificate and key anew."""
+        """Read the certificate, its key and the API keys again."""
+        self._reload_keys()
         if self._context is None:
             return
         try:
@@ -216,6 +218,17 @@ class Server:
             _log.error("the certificate stays the old one: %s", error)
         else:
             _log.info("the certificate was read anew")
+
+    def _reload_keys(self) -> None:
+        if self.options.read_keys is None:
+            return
+        try:
+            revoked = self.options.keys.replace(self.options.read_keys())
+        except EbbgateError as error:
+            _log.error("API keys not reloaded: %s", error)
+            return
+        self._front.revoke(revoked)
+        _log.info("API keys reloaded", extra={"fields": {"revoked": sorted(revoked)}})
 
     # --- end
 

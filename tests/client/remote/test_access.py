@@ -1,6 +1,7 @@
 """API keys and TLS, as a client meets them."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from ebbgate import AsyncClient, Client, errors
 from ebbgate.client.connect import close_gate
 from tests.client.remote.conftest import Serve
+from tests.client.remote.support import wait_until
 from tests.server.certificates import make_certificates
 
 
@@ -120,3 +122,16 @@ def test_a_server_whose_certificate_is_not_trusted_is_not_talked_to(
     closing.append(plain)
     with pytest.raises(errors.ServerUnavailable):
         plain.list_limits()
+
+
+@pytest.mark.slow
+def test_a_holder_whose_key_was_revoked_is_told_so(serve: Serve, keys: Path, closing: list[Client]) -> None:
+    server = serve("--api-keys-file", str(keys))
+    client = Client(server.url, "a-key-of-some-length-one")
+    closing.append(client)
+    client.create_limit("db", 1)
+    with client.concurrency("db", lease_duration=3) as lease:
+        keys.write_text("two=a-key-of-some-length-two\n")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: lease.lost)
+        assert lease.why == "not renewed, because the server no longer accepts this API key"

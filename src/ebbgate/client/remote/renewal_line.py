@@ -353,7 +353,11 @@ class RenewalLine:
 
     def not_connected(self, error: EbbgateError) -> None:
         """See `Connectable`."""
-        level = logging.WARNING if isinstance(error, NotAuthorized) else logging.DEBUG
+        level = logging.DEBUG
+        if isinstance(error, NotAuthorized):
+            level = logging.WARNING
+            for lease in list(self.holding.values()):
+                lease.unrenewable = "not renewed, because the server no longer accepts this API key"
         _log.log(level, "the renewer has no connection: %s", error)
         self._was_away = True
         self._sessions.unreachable()

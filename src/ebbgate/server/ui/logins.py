@@ -6,7 +6,7 @@ Known limit: log-ins are in the memory of one server. After its restart, or at a
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from hashlib import sha256
 from typing import Any, Final
 
@@ -61,6 +61,12 @@ class Logins:
         self._known[digest] = (key_id, now)
         self._known.move_to_end(digest)
         return key_id
+
+    def end_all_of(self, key_ids: Collection[str]) -> None:
+        """End the log-ins with these keys."""
+        for digest, (key_id, _) in list(self._known.items()):
+            if key_id in key_ids:
+                del self._known[digest]
 
     def close(self, scope: Scope, cookies: bytes) -> None:
         """End a log-in."""
