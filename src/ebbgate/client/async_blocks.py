@@ -139,9 +139,13 @@ class AsyncBlock(misuse.NotPickled):
             self._task = None
             gate.renewer.drop(lease)
             await place.give_back(Release(lease.id, place.session, place.epoch))
+            if not blocks.may_run(error, terms, seen):
+                raise
+            self._gate = self._place = None
+            self._lease = lease = blocks.unprotected(terms)
             if seen is not None:
-                seen.kept_out(error)
-            raise
+                seen.let_in(lease)
+            return lease
         self._own = blocks.push_own(gate.name, terms.slots)
         if seen is not None:
             seen.let_in(lease)

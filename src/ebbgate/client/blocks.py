@@ -191,10 +191,14 @@ def keep(gate: Gate, lease: Lease, terms: Terms, held: Held) -> None:
     """Have a lease kept alive from now on, and say what its holder should know; an error leaves it to be given back.
 
     Raises:
-        RuntimeError: there can be no thread that keeps it alive.
+        StoreUnavailable: no thread can be started to renew it.
         UnknownLimitWarning: by the user's filters.
     """
-    gate.renewer.hold(lease)
+    try:
+        gate.renewer.hold(lease)
+    except RuntimeError as error:
+        message = f"no thread can be started to renew the lease ({error}); allow more threads: ulimit -u"
+        raise StoreUnavailable(message) from error
     if not held.protected:
         note_inactive(terms, held)
     if held.unknown:

@@ -109,9 +109,13 @@ class Block(misuse.NotPickled):
         except BaseException as error:  # such as a warning that is an error here: nobody will leave the block
             gate.renewer.drop(lease)
             place.give_back(Release(lease.id, place.session, place.epoch))
+            if not blocks.may_run(error, terms, seen):
+                raise
+            self._gate = self._place = None
+            self._lease = lease = blocks.unprotected(terms)
             if seen is not None:
-                seen.kept_out(error)
-            raise
+                seen.let_in(lease)
+            return lease
         self._own = blocks.push_own(gate.name, terms.slots)
         if seen is not None:
             seen.let_in(lease)

@@ -5,6 +5,7 @@ is closed, so two gates would take each other's life.
 """
 
 import atexit
+import errno
 import logging
 import os
 import re
@@ -98,6 +99,14 @@ def _meant(url: str) -> str:
 
 
 def _open(key: _Key, settings: Settings | None) -> Gate:
+    try:
+        return _opened(key, settings)
+    except OSError as error:
+        hint = "; allow more open files: ulimit -n" if error.errno in {errno.EMFILE, errno.ENFILE} else ""
+        raise StoreUnavailable(f"the store cannot be opened ({error}){hint}") from error
+
+
+def _opened(key: _Key, settings: Settings | None) -> Gate:
     url, api_key = key
     if is_remote(url):
         from ebbgate.client.remote.addresses import addresses_of
