@@ -105,6 +105,16 @@ def test_the_fullest_limits_come_first_and_what_changes_is_seen_at_once(window: 
     expect(icon).not_to_have_attribute("href", re.compile("ffb454"))
 
 
+def test_the_rate_of_a_limit_is_shown_whole(window: Opens, here: Served) -> None:
+    here.limit("a-rate-of-a-limit-with-a-rather-long-name-for-its-column", 150, rate="150/min")
+    page = window(here.url, "/#/?q=a-rate-of").page
+    badge = page.locator(".badge.rate")
+    expect(badge).to_have_text("150/min")
+    for width in (1600, 1280, 1100):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert badge.evaluate("badge => badge.scrollWidth <= badge.clientWidth"), width
+
+
 def test_searching_sorting_and_filtering_stand_in_the_address(window: Opens, here: Served) -> None:
     for name in ("find-b", "find-a", "other"):
         here.limit(name, 3)
@@ -264,6 +274,7 @@ def test_a_limit_shows_who_holds_who_waits_and_why(window: Opens, here: Served) 
     expect(queue.nth(1).locator(".place")).to_have_text("1")
     expect(queue.nth(2).locator(".place")).to_have_text("2")
     expect(queue.nth(1)).to_contain_text("holds it")
+    expect(queue.nth(2)).to_contain_text("behind 1 waiter")
     here.acquire("seen", status=202, labels={"job": "late"})
     expect(queue.nth(3)).to_contain_text("job=late")
     # Who waits for another limit says for which, and who waits for time says for how long.

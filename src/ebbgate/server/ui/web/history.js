@@ -77,8 +77,8 @@ function charts(info, shown) {
     {
       id: 'waits', title: 'Wait of those who got in, at most', unit: 'seconds',
       series: [
-        { key: 'p99', name: '99 of 100', tone: 'bad', dash: [2, 3], level: wait }, { key: 'p90', name: '9 of 10', tone: 'spent', dash: [7, 3], level: wait },
-        { key: 'p50', name: 'half', tone: 'held', level: wait },
+        { key: 'p99', name: 'p99', tone: 'bad', dash: [2, 3], level: wait }, { key: 'p90', name: 'p90', tone: 'spent', dash: [7, 3], level: wait },
+        { key: 'p50', name: 'p50', tone: 'held', level: wait },
       ],
     },
   ];
@@ -123,7 +123,7 @@ function Table({ shown, spends }) {
     <thead><tr><th scope="col">Time</th><th class="number" scope="col">Size</th><th class="number" scope="col">Held</th><th class="number" scope="col">most</th>
       ${spends && html`<th class="number" scope="col">Spent</th>`}
       <th class="number" scope="col">Waiting</th><th class="number" scope="col">most</th><th class="number" scope="col">Grants</th><th class="number" scope="col">per second</th>
-      <th class="number" scope="col">Half waited</th><th class="number" scope="col">9 of 10</th><th class="number" scope="col">99 of 100</th>
+      <th class="number" scope="col">p50 wait</th><th class="number" scope="col">p90</th><th class="number" scope="col">p99</th>
       <th class="number" scope="col">Left the queue</th><th class="number" scope="col">Denied</th></tr></thead>
     <tbody>${rows.map((point) => html`<tr key=${point.at}>
       <td class="wide">${when(Date.parse(point.at), shown.step, long)}</td>
@@ -132,8 +132,8 @@ function Table({ shown, spends }) {
       ${spends && html`<td class="number" data-title="Spent">${level(point.spent_slots_mean)}</td>`}
       <td class="number" data-title="Waiting">${level(point.waiting_mean)}</td><td class="number" data-title="most waiting">${number(point.waiting_max)}</td>
       <td class="number" data-title="Grants">${number(point.grants)}</td><td class="number" data-title="per second">${perSecond(point.grants_per_second)}</td>
-      <td class="number" data-title="Half">${wait(point.wait_p50_seconds)}</td><td class="number" data-title="9 of 10">${wait(point.wait_p90_seconds)}</td>
-      <td class="number" data-title="99 of 100">${wait(point.wait_p99_seconds)}</td>
+      <td class="number" data-title="p50 wait">${wait(point.wait_p50_seconds)}</td><td class="number" data-title="p90">${wait(point.wait_p90_seconds)}</td>
+      <td class="number" data-title="p99">${wait(point.wait_p99_seconds)}</td>
       <td class="number" data-title="Left the queue">${number(point.left)}</td><td class="number" data-title="Denied">${number(point.denied)}</td>
     </tr>`)}</tbody></table></div>`;
 }

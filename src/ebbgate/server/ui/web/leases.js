@@ -81,6 +81,7 @@ function Why({ lease, info, leases }) {
   const parts = [];
   if (lacks.includes(info.name)) {
     if (info.limit === 0) parts.push('the limit is closed');
+    else if (count && lease.position > 1) parts.push(`behind ${plural(lease.position - 1, 'waiter')}`);
     else if (holders.length) parts.push(`${named(holders)} ${count === 1 ? 'holds' : 'hold'} it`);
     else if (lease.kind === 'spend' || !count) parts.push(info.slot_decay_per_second > 0 ? 'slots must come back' : 'its turn has not come');
     else parts.push(`${plural(count, 'lease')} ${count === 1 ? 'holds' : 'hold'} it`);
