@@ -2,12 +2,17 @@
 
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
+
+import pytest
 
 from ebbgate.core.commands import Away
 from ebbgate.errors import StoreUnavailable
 from ebbgate.neighbours.neighbours import Neighbours
+from ebbgate.neighbours.push import wake_folder
 
 
 def test_sessions_of_one_instant_have_sockets_of_their_own_and_outlive_each_other() -> None:
@@ -22,6 +27,37 @@ def test_sessions_of_one_instant_have_sockets_of_their_own_and_outlive_each_othe
         for one in several:
             one.mailbox.close()
             one.close()
+
+
+def test_a_link_at_the_wake_folder_is_not_followed(tmp_path: Path) -> None:
+    store = tmp_path / "limits.db"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "limits.db-wake").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermissionError, match="is not a folder of this user"):
+        wake_folder(store)
+
+
+def test_folders_of_dead_processes_without_a_file_are_removed_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    program = (
+        "import os, signal, ebbgate\n"
+        "client = ebbgate.Client('memory://')\n"
+        "client.create_limit('a', 1)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+    (left,) = tmp_path.iterdir()
+    living = Neighbours(None, "living")
+    assert not left.exists()
+    other = Neighbours(None, "other")
+    assert Path(living.mailbox.address).exists(), "a living process keeps its folder"
+    for one in (living, other):
+        one.mailbox.close()
+        one.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_who_has_too_few_descriptors_is_told_so_and_leaves_none_open() -> None:

@@ -10,7 +10,7 @@ from ebbgate.core.commands import Away
 from ebbgate.core.model import Session
 from ebbgate.errors import StoreUnavailable
 from ebbgate.neighbours.presence import Presence
-from ebbgate.neighbours.push import Mailbox, Pusher, remove_mailboxes, wake_folder
+from ebbgate.neighbours.push import Mailbox, PrivateFolder, Pusher, remove_mailboxes, wake_folder
 
 _log: Final = logging.getLogger("ebbgate")
 
@@ -29,10 +29,16 @@ class Neighbours:
         self._session = session
         self._path = path
         self._boxes = 0
+        self._private: PrivateFolder | None = None  # without a file
         self._presences: list[Presence] = []  # the newest last; others may still ask about an older one
         with _in_words():
             self._folder = self._make_folder()
-            self._pusher = Pusher()
+            try:
+                self._pusher = Pusher()
+            except OSError:
+                if self._private is not None:
+                    self._private.close()
+                raise
         try:
             if path is not None:
                 with _in_words():
@@ -77,9 +83,10 @@ class Neighbours:
     def _make_folder(self) -> Path:
         if self._path is not None:
             return wake_folder(self._path)
-        import tempfile
-
-        return Path(tempfile.mkdtemp(prefix="ebbgate-"))
+        if self._private is not None:
+            self._private.close()
+        self._private = PrivateFolder()
+        return self._private.path
 
     def push(self, address: str) -> None:
         """Tell whoever listens at `address` to look."""
@@ -107,6 +114,8 @@ class Neighbours:
     def abandon(self) -> None:
         """Close this process's copies after a fork; the parent stays present."""
         self._pusher.close()
+        if self._private is not None:
+            self._private.close()
         for presence in self._presences:
             presence.end()
 

@@ -4,15 +4,18 @@ A push is a hint: it says "look again", nothing more. One that is lost costs a p
 """
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
+import stat
 from pathlib import Path
 from typing import Final
 
 from ebbgate.neighbours.polls import new_poll
 
 ADDRESS_LENGTH_MAX: Final = 100  # the kernel's limit is 108 on Linux, 104 on macOS
+_PRIVATE: Final = "ebbgate-memory-"  # how the names of private folders begin
 _SELECT_MAX: Final = 1024  # descriptors beyond do not fit `select`
 
 
@@ -30,9 +33,42 @@ def wake_folder(store_path: Path) -> Path:
         short = blake2b(os.fsencode(store_path), digest_size=8).hexdigest()
         folder = Path(tempfile.gettempdir()) / f"ebbgate-{os.getuid()}-{short}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to another user")
+    found = folder.lstat()  # a link in a folder that all users share may have been planted
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(f"{folder} is not a folder of this user; remove it")
     return folder
+
+
+class PrivateFolder:
+    """A folder for the sockets of one process that shares no file; a lock shows that the process lives."""
+
+    def __init__(self) -> None:
+        """Make it, and remove those of dead processes."""
+        import tempfile
+
+        for folder in Path(tempfile.gettempdir()).glob(f"{_PRIVATE}*"):
+            _remove_if_dead(folder)
+        self.path = Path(tempfile.mkdtemp(prefix=_PRIVATE))
+        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def close(self) -> None:
+        """Give up the lock of this process; a child of a fork closes its copy."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _remove_if_dead(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another process removes it, or it is not one of this user's
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_uid == os.getuid():
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove_mailboxes(folder, "*")
+                folder.rmdir()
+        finally:
+            os.close(descriptor)
 
 
 def remove_mailboxes(folder: Path, prefix: str) -> None:
