@@ -13,6 +13,7 @@ The laws, by the names that violations carry:
 - `told`: whoever was let in hears of it soon.
 - `removed`: nobody is taken out of the queue who is there, and whom no operator revoked.
 - `renewal`: nobody loses a lease that it had renewed in time, and everybody renews in time who can.
+- `retaken`: a lease that had ended is not taken again before those who wait.
 - `token`: fencing tokens are unique and rise in the order of grants.
 - `zero`: when everything is given back, nothing is held.
 
@@ -29,7 +30,16 @@ from typing import Final
 
 from ebbgate.testing import history as h
 from ebbgate.testing.facts import NEVER, Facts, Grant, LimitFacts, in_order_of_tokens, total
-from ebbgate.testing.lease_laws import SECOND, Violation, removed, renewals, starved, tokens, told_late
+from ebbgate.testing.lease_laws import (
+    SECOND,
+    Violation,
+    removed,
+    renewals,
+    retaken,
+    starved,
+    tokens,
+    told_late,
+)
 
 CREDIT: Final = 0.1 + 1e-6
 """Slots that a rate may be exceeded by: the credit for lateness, and the checker's own rounding."""
@@ -57,6 +67,7 @@ def check(events: Sequence[h.AnyEvent]) -> list[Violation]:
         told_late,
         removed,
         renewals,
+        retaken,
         tokens,
         _not_zero,
     ):

@@ -23,6 +23,7 @@ class Grant:
     arrival: int = 0  # 0: never told
     token: int = -1  # of the first grant; -1: none was seen
     tokens: list[int] = field(default_factory=list)  # of all grants of it, in order
+    retakes: list[tuple[int, int, int]] = field(default_factory=list)  # token, renewal sent, answered
     seen_us: int = NEVER
     at_us: int = -1
     unknown: tuple[str, ...] = ()
@@ -255,6 +256,7 @@ class Facts:
         sent[-1] = (began_us, event.when_us)
         if event.token != grant.tokens[-1]:
             grant.tokens.append(event.token)
+            grant.retakes.append((event.token, began_us, event.when_us))
             grant.end_us = min(grant.end_us, grant.deadline_us, event.when_us)
         elif event.when_us <= grant.deadline_us:
             grant.known_us = began_us

@@ -135,6 +135,30 @@ def renewals(facts: Facts) -> Iterator[Violation]:
             )
 
 
+def retaken(facts: Facts) -> Iterator[Violation]:
+    """Find leases that were taken again while another waiter, told before that it waits, wanted the same limit."""
+    waited = [
+        grant for grant in facts.grants.values() if grant.token >= 0 and grant.queued_us < grant.seen_us
+    ]
+    for grant in facts.grants.values():
+        for token, sent_us, answered_us in grant.retakes:
+            for other in waited:
+                if other is grant or other.queued_us >= sent_us or other.token <= token:
+                    continue
+                since_us = other.asked.when_us
+                shared = [
+                    which
+                    for which in grant.counted.keys() & other.counted.keys()
+                    if facts.limits[which].was_active(since_us, answered_us) is True
+                ]
+                excused = facts.lost_between(since_us, answered_us) or facts.in_trouble(
+                    other.asked.client, since_us, answered_us, alone=True
+                )
+                if shared and not excused:
+                    leases = (grant.asked.lease, other.asked.lease)
+                    yield Violation("retaken", answered_us, "taken again before a lease that waited", leases)
+
+
 def tokens(facts: Facts) -> Iterator[Violation]:
     """Find fencing tokens that were given twice, or not in the order of grants."""
     owners: dict[int, str] = {}

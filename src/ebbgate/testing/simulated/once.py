@@ -12,7 +12,7 @@ That wastes slots; it does not give out too many.
 from typing import Final
 
 from ebbgate.core.commands import Held, Outcome, Told
-from ebbgate.core.model import REMEMBERED_US
+from ebbgate.core.model import REMEMBERED_US, Lease
 
 NEVER_US: Final = 1 << 62
 
@@ -24,6 +24,9 @@ class Once:
         """Nothing was granted yet."""
         self._asked: dict[str, tuple[int, int]] = {}  # lease -> since when, and how late a duplicate may be
         self._spent: dict[str, Held] = {}
+        self._committed: dict[
+            str, tuple[int, int]
+        ] = {}  # spends: lease -> token and instant of the first commit
         self._unheard: set[str] = (
             set()
         )  # leases of which only their own process knows, until it is told a place
@@ -65,6 +68,19 @@ class Once:
         for outcome in (*outcomes, *heard):
             if isinstance(outcome, Held) and outcome.protected and outcome.id in self._asked:
                 self._granted(outcome, now_us)
+
+    def spent(self, lease: Lease) -> None:
+        """Judge a spend that was committed, whoever hears of it.
+
+        Raises:
+            AssertionError: it was committed before, under another token.
+        """
+        if self._asked.get(lease.id, (self._lost_us, 0))[0] <= self._lost_us:
+            return
+        token, at_us = self._committed.setdefault(lease.id, (lease.token, lease.at_us))
+        is_told = lease.id not in self._unheard or lease.since_us == lease.at_us
+        if is_told and lease.at_us - at_us < REMEMBERED_US:
+            assert lease.token == token, f"{lease.id} was spent twice in the store"
 
     def _granted(self, held: Held, now_us: int) -> None:
         lease_id = held.id

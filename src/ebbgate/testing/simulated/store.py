@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ebbgate.core.model import SECOND, Head
+from ebbgate.core.model import SECOND, Head, Lease
 from ebbgate.engine.engine import StoreCall
 from ebbgate.errors import StoreUnavailable
 from ebbgate.stores.base import EMPTY, Conflict, Delta, Row, Snapshot, TooOld, Version
+from ebbgate.stores.codec import decode
 from ebbgate.stores.network_clock import SLEW, NetworkClock
 from ebbgate.testing.simulated.kernel import STARTED_US, Answer, Kernel, Process
 
@@ -23,6 +24,7 @@ class SimulatedStore:
     def __init__(self, *, keep: int = KEPT) -> None:
         """Start empty; the last `keep` commits can be told or undone."""
         self._keep = keep
+        self.spent: Callable[[Lease], None] = _tell_nobody  # called with each spend that is committed
         self.version = EMPTY
         self.head = Head()
         self.rows: dict[tuple[str, str], Row] = {}
@@ -48,6 +50,11 @@ class SimulatedStore:
         self.version = Version(base.number + 1, tag)
         self._log.append((self.version, head, tuple(rows), before, self.head))
         self.head = head
+        for row in rows:
+            if row.kind == "lease" and b'"why":"spent"' in (row.body or b""):
+                (stored,) = decode([row])
+                assert isinstance(stored.record, Lease), "decoded from the row of a lease"
+                self.spent(stored.record)
         if len(self._log) > self._keep:
             self._first = self._log.pop(0)[0]
         return self.version
@@ -284,6 +291,10 @@ class Access:
     def _crash(self, process: Process, when: str) -> None:
         self.count(f"crash {when} a commit")
         self.crashed.append(process)
+
+
+def _tell_nobody(_lease: Lease) -> None:
+    """Judge no spend."""
 
 
 def _keep_to_itself(_by_us: int) -> None:

@@ -47,6 +47,7 @@ class World:
         setting = h.Setting(when_us=kernel.now_us, version=ebbgate.__version__, told_us=told_us)
         self.history: list[h.AnyEvent] = [setting]
         self.once = Once()
+        access.store.spent = self.once.spent
         self.servers: dict[str, Server] = {}
         self.embedded: dict[str, EmbeddedProcess] = {}
         self.remotes: dict[str, RemoteProcess] = {}
