@@ -32,12 +32,11 @@ class Neighbours:
         self._private: PrivateFolder | None = None  # without a file
         self._presences: list[Presence] = []  # the newest last; others may still ask about an older one
         with _in_words():
-            self._folder = self._make_folder()
+            self._pusher = Pusher()
             try:
-                self._pusher = Pusher()
-            except OSError:
-                if self._private is not None:
-                    self._private.close()
+                self._folder = self._make_folder()
+            except BaseException:
+                self._pusher.close()
                 raise
         try:
             if path is not None:
