@@ -12,7 +12,7 @@ import pytest
 
 from tests.prefect.contract import CASES, KEPT, LIMITS, Case, ask
 from tests.prefect.environments import python_of
-from tests.prefect.support import Background, Caller
+from tests.prefect.support import Background, Caller, held
 from tests.prefect.theirs import prefect_server
 from tests.server.processes import Served, started
 
@@ -108,24 +108,28 @@ def test_lists_go_beyond_what_one_answer_holds(tmp_path: Path) -> None:
         assert [limit["name"] for limit in (*first, *rest)] == names
 
 
-def test_active_slots_cannot_be_written(caller: Caller) -> None:
+def test_a_reset_of_active_slots_is_refused_with_what_to_do_instead(caller: Caller) -> None:
     caller.create("busy", 2)
-    lease = caller.acquire("busy").lease_id
-    assert caller.ask("PATCH", f"{LIMITS}/busy", {"active_slots": 0, "denied_slots": 4}).status == 204
-    assert caller.active_slots("busy") == 1
-    caller.release(lease)
-    assert caller.active_slots("busy") == 0
+    with held(caller, "busy"):
+        refused = caller.ask("PATCH", f"{LIMITS}/busy", {"active_slots": 0})
+        assert refused.status == 422
+        (told,) = refused.body["exception_detail"]
+        assert (told["loc"], told["input"]) == (["body", "active_slots"], 0)
+        assert "`ebbgate lease revoke" in told["msg"]
+        assert caller.ask("PATCH", f"{LIMITS}/busy", {"active_slots": 1}).status == 204
+        assert caller.active_slots("busy") == 1
+    assert caller.ask("PATCH", f"{LIMITS}/busy", {"active_slots": 0}).status == 204
+    assert caller.ask("PATCH", f"{LIMITS}/busy", {"active_slots": 1}).status == 422
+    assert caller.ask("PATCH", f"{LIMITS}/none", {"active_slots": 1}).status == 404
 
 
-def test_terraform_reads_what_it_just_wrote(caller: Caller) -> None:
-    agent = {"User-Agent": "Go-http-client/1.1"}
-    caller.create("planned", 2)
-    lease = caller.acquire("planned").lease_id
-    body = {"name": "planned", "limit": 2, "active": True, "active_slots": 0, "slot_decay_per_second": 0}
-    assert caller.ask("PATCH", f"{LIMITS}/planned", body, **agent).status == 204
-    assert caller.ask("GET", f"{LIMITS}/planned", **agent).body["active_slots"] == 0
-    assert caller.active_slots("planned") == 1
-    caller.release(lease)
+def test_active_slots_are_ignored_among_the_fields_of_a_form(caller: Caller) -> None:
+    """Prefect's page sends every field, with a number of slots that may be 30 s old."""
+    caller.create("form", 2)
+    form = {"name": "form", "limit": 4, "active": True, "active_slots": 0, "denied_slots": 0}
+    with held(caller, "form"):
+        assert caller.ask("PATCH", f"{LIMITS}/form", form).status == 204
+        assert (caller.read("form")["limit"], caller.active_slots("form")) == (4, 1)
 
 
 def test_a_renamed_or_edited_rate_limit_keeps_what_is_spent(caller: Caller) -> None:

@@ -106,6 +106,8 @@ def test_what_cannot_be_is_said(served: Served, gcl: Callable[[str], Gcl]) -> No
     assert "reads as an id" in run("create", "0" * 32, "--limit", "1", code=1)
     caller.create("gcl-busy", 2)
     lease = caller.acquire("gcl-busy").lease_id
-    run("update", "gcl-busy", "--active-slots", "0")
+    assert "ebbgate lease revoke" in run("update", "gcl-busy", "--active-slots", "0", code=1)
+    assert "Updated" in run("update", "gcl-busy", "--active-slots", "1")
+    assert "Updated" in run("update", "gcl-busy", "--active-slots", "0", "--limit", "3")
     assert json.loads(run("inspect", "gcl-busy", "-o", "json"))["active_slots"] == 1
     caller.release(lease)

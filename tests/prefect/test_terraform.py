@@ -1,12 +1,8 @@
-"""What PrefectHQ's Terraform provider asks for a `prefect_global_concurrency_limit`, and what Terraform checks of it.
-
-The provider is written in Go and is not built here. `Theirs` sends what it sends, in its order, takes only the
-statuses that it takes, and fails where Terraform would: what is read after a write must be what was planned.
-"""
+"""The life of a `prefect_global_concurrency_limit` with PrefectHQ's Terraform provider."""
 
 import base64
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,63 +10,10 @@ import pytest
 from tests.prefect.conftest import folder_of_a_test
 from tests.prefect.contract import LIMITS, NOBODY
 from tests.prefect.support import Answered, Caller, held
+from tests.prefect.terraform import Resource, Theirs
 from tests.server.processes import Served, started
 
 KEY = "key-of-the-terraform-tests-0123"
-
-
-@dataclass(frozen=True)
-class Resource:
-    """The resource's arguments, with the provider's own defaults."""
-
-    name: str
-    limit: int
-    active: bool = True
-    active_slots: int = 0
-    slot_decay_per_second: float = 0
-
-
-class Theirs:
-    """The provider and its state of one resource."""
-
-    def __init__(self, caller: Caller, headers: Mapping[str, str] | None = None) -> None:
-        """Know nothing yet."""
-        self.caller = caller
-        self.headers = {"User-Agent": "Go-http-client/1.1", "Accept": "application/json", **(headers or {})}
-        self.id = ""
-
-    def create(self, planned: Resource) -> None:
-        made = self.caller.ask("POST", f"{LIMITS}/", asdict(planned), **self.headers)
-        assert made.status == 201, made.body
-        self.id = made.body["id"]
-        assert made.body["created"]
-        assert made.body["updated"]
-        self._is_as_planned(planned, made.body)
-
-    def read(self) -> Resource | None:
-        """Refresh; None: it is dropped from the state."""
-        shown = self.caller.ask("GET", f"{LIMITS}/{self.id}", **self.headers)
-        if shown.status == 404:
-            return None
-        assert shown.status == 200, shown.body
-        return Resource(**{name: shown.body[name] for name in Resource.__dataclass_fields__})
-
-    def plan(self, configured: Resource) -> bool:
-        """Tell whether something is to be changed."""
-        return self.read() != configured
-
-    def update(self, planned: Resource) -> None:
-        assert self.caller.ask("PATCH", f"{LIMITS}/{self.id}", asdict(planned), **self.headers).status == 204
-        shown = self.caller.ask("GET", f"{LIMITS}/{self.id}", **self.headers)
-        assert shown.status == 200
-        self._is_as_planned(planned, shown.body)
-
-    def delete(self) -> None:
-        assert self.caller.ask("DELETE", f"{LIMITS}/{self.id}", **self.headers).status in {204, 404}
-
-    def _is_as_planned(self, planned: Resource, shown: Mapping[str, object]) -> None:
-        """Else Terraform says: Provider produced inconsistent result after apply."""
-        assert {name: shown[name] for name in asdict(planned)} == asdict(planned)
 
 
 @pytest.fixture
@@ -116,35 +59,39 @@ def test_a_name_that_is_taken_is_refused_once_and_for_all(theirs: Theirs, caller
     )  # which it does not send again
 
 
-def test_a_busy_limit_is_applied_without_freeing_anything(
+def test_a_busy_limit_is_applied_without_freeing_anything_and_shows_no_drift(
     theirs: Theirs, caller: Caller, served: Served
 ) -> None:
-    """Its `active_slots` defaults to 0: there, every apply lets others in beside the holders."""
+    """Its `active_slots` defaults to 0: at Prefect's server, every apply admits others next to the holders."""
     wanted = Resource("tf-busy", 1)
     theirs.create(wanted)
     with held(caller, "tf-busy"):
         before = len([entry for entry in served.entries() if entry.get("level") == "warning"])
-        assert theirs.plan(wanted)  # 1 -> 0, as with Prefect's server
+        assert not theirs.plan(wanted)
+        theirs.update(replace(wanted, active=False))
         theirs.update(wanted)
-        theirs.update(replace(wanted, active_slots=5))
+        assert not theirs.plan(wanted)
         assert caller.active_slots("tf-busy") == 1
         assert caller.ask("GET", "/v1/limits/tf-busy").body["held_slots"] == 1
-        warned = [entry for entry in served.entries() if entry.get("level") == "warning"][before:]
-        assert {str(entry["message"]) for entry in warned} == {
-            "active_slots cannot be set; revoke leases instead"
-        }
-        assert [entry["limit"] for entry in warned] == ["tf-busy", "tf-busy"]
+        listed = caller.ask("POST", f"{LIMITS}/filter", {}, **theirs.headers).body
+        assert {limit["active_slots"] for limit in listed} == {0}
+        assert not [entry for entry in served.entries() if entry.get("level") == "warning"][before:]
     assert caller.active_slots("tf-busy") == 0
 
 
-def test_slots_that_a_new_limit_is_said_to_have_taken_are_not_taken(
-    theirs: Theirs, caller: Caller, served: Served
-) -> None:
-    before = len([entry for entry in served.entries() if entry.get("level") == "warning"])
-    theirs.create(Resource("tf-said", 2, active_slots=2))
-    assert caller.ask("GET", "/v1/limits/tf-said").body["active_slots"] == 0
-    (warned,) = [entry for entry in served.entries() if entry.get("level") == "warning"][before:]
-    assert (warned["limit"], warned["wanted"]) == ("tf-said", 2)
+def test_terraform_cannot_set_occupied_slots(theirs: Theirs, caller: Caller) -> None:
+    said = Resource("tf-said", 2, active_slots=2)
+    refused = caller.ask("POST", f"{LIMITS}/", asdict(said), **theirs.headers)
+    assert refused.status == 422
+    (told,) = refused.body["exception_detail"]
+    assert told["loc"] == ["body", "active_slots"]
+    assert "cannot be set" in told["msg"]
+    assert caller.ask("GET", f"{LIMITS}/tf-said").status == 404
+    theirs.create(replace(said, active_slots=0))
+    with held(caller, "tf-said", slots=2):
+        changed = asdict(replace(said, limit=9))
+        assert caller.ask("PATCH", f"{LIMITS}/{theirs.id}", changed, **theirs.headers).status == 422
+        assert caller.read("tf-said")["limit"] == 2
 
 
 def test_a_slot_taken_between_writing_and_reading_does_not_fail_the_apply(

@@ -6,13 +6,15 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from ebbgate import AsyncClient, Client
 from tests.client.remote.support import wait_until
-from tests.prefect.support import Caller
+from tests.prefect.support import Answered, Caller, held
+from tests.prefect.terraform import Resource, Theirs
 from tests.scale.conftest import Serve
 from tests.serving import ServedInThread
 
@@ -168,6 +170,33 @@ def test_a_client_of_prefect_keeps_its_place_whatever_server_it_comes_back_to(se
             assert [held.id for held in witness.list_leases("db", "held")] == [granted]
             threading.Event().wait(0.2)
     callers[2].release(granted)
+
+
+def test_terraform_reads_what_it_wrote_whatever_server_a_proxy_chooses(serve: Serve) -> None:
+    places = [address(serve()) for _ in range(2)]
+    witnesses = [Caller(place) for place in places]
+
+    class Proxied(Caller):
+        """Client of a round-robin proxy."""
+
+        turn = 0
+
+        def ask(self, method: str, path: str, body: object = None, **headers: str) -> Answered:
+            self.turn += 1
+            self.place = witnesses[self.turn % 2].place
+            return super().ask(method, path, body, **headers)
+
+    theirs = Theirs(Proxied(places[0]))
+    wanted = Resource("tf-several", 2)
+    theirs.create(wanted)
+    with held(witnesses[0], "tf-several"):
+        for limit in (3, 4, 5):
+            changed = replace(wanted, limit=limit)
+            theirs.update(changed)
+            assert not theirs.plan(changed)
+            assert not theirs.plan(changed)
+            assert [witness.active_slots("tf-several") for witness in witnesses] == [1, 1]
+    theirs.delete()
 
 
 def test_namespaces_know_nothing_of_each_other(serve: Serve, request: pytest.FixtureRequest) -> None:

@@ -92,6 +92,11 @@ class Fields:
         """Tell whether a field was sent."""
         return name in self._body
 
+    @property
+    def sent(self) -> set[str]:
+        """Names of the fields that were sent."""
+        return set(self._body)
+
     def is_null(self, name: str) -> bool:
         """Tell whether a field was sent as null."""
         return name in self._body and self._body[name] is None

@@ -1,12 +1,14 @@
 """Create, read, list, change and delete limits as Prefect's clients do it.
 
-Which slots are occupied is no field that anybody sets. It is derived from leases, so what clients write into
-`active_slots` and `denied_slots` is taken and has no effect. Terraform fails unless it reads what it just wrote;
-it alone does so, for some seconds.
+The number of occupied slots is derived from leases and cannot be set. Written `active_slots` and `denied_slots` are
+accepted and have no effect, because forms send them along with other fields. A request that sets nothing else than
+`active_slots` is refused if it would change it.
+
+Terraform fails unless it reads what it wrote. Its provider writes 0 by default, so Terraform always reads 0 and
+cannot write another number. This depends on the request alone, so all servers of a store answer the same.
 """
 
 import logging
-import time
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -35,8 +37,10 @@ _OCCUPANCY_SECONDS: Final = 2.0  # what Prefect shows of a limit that nobody has
 _FIELDS: Final = ("active", "name", "limit", "active_slots", "denied_slots", "slot_decay_per_second")
 
 _TERRAFORM: Final = "Go-http-client/"
-_ECHO_SECONDS: Final = 5.0
-_ECHOES_MAX: Final = 1_000
+_CANNOT_BE_SET: Final = (
+    "active_slots is the number of slots that leases occupy, and cannot be set; to free slots, list the leases with "
+    "`ebbgate lease ls --limit NAME` and end one with `ebbgate lease revoke ID`"
+)
 
 _log: Final = logging.getLogger("ebbgate.server")
 
@@ -47,7 +51,6 @@ class Limits:
     def __init__(self, decider: Decider) -> None:
         """Serve what `decider` knows."""
         self._decider = decider
-        self._echoes: dict[tuple[str, str], tuple[int, float]] = {}
 
     async def create(self, request: Request) -> Answer:
         """Create a limit."""
@@ -61,6 +64,8 @@ class Limits:
         decay = fields.number("slot_decay_per_second", 0.0)
         fields.allow(_FIELDS)
         fields.check()
+        if active_slots and _is_terraform(request):
+            return _cannot_be_set(active_slots, body)
         command = PutLimit(
             "", "create", name, new_id=new_id(), limit=limit, slot_decay_per_second=decay, active=active
         )
@@ -71,7 +76,7 @@ class Limits:
         assert isinstance(outcome, Done), "a command about limits is done or refused"
         made = await self._read(outcome.id)
         if active_slots:
-            self._echo(request, made, active_slots)
+            _warn(made, active_slots)
         return answer(
             201,
             {
@@ -81,7 +86,7 @@ class Limits:
                 "active": made.active,
                 "name": made.name,
                 "limit": made.limit,
-                "active_slots": self._active_slots(request, made),
+                "active_slots": _active_slots(request, made),
                 "denied_slots": denied_slots,
                 "slot_decay_per_second": made.slot_decay_per_second,
                 "avg_slot_occupancy_seconds": _OCCUPANCY_SECONDS,
@@ -90,7 +95,7 @@ class Limits:
 
     async def read(self, request: Request, id_or_name: str) -> Answer:
         """Read one limit."""
-        return answer(200, self._shown(request, await self._read(id_or_name)))
+        return answer(200, _shown(request, await self._read(id_or_name)))
 
     async def filter(self, request: Request) -> Answer:
         """List limits, by name; there is nothing to filter by."""
@@ -108,7 +113,7 @@ class Limits:
             if len(shown) == limit:
                 break
             if number >= offset:
-                shown.append(self._shown(request, found))
+                shown.append(_shown(request, found))
             number += 1
         return answer(200, shown)
 
@@ -127,9 +132,14 @@ class Limits:
             decay = fields.number("slot_decay_per_second", None)
         fields.allow(_FIELDS)
         fields.check()
+        if slots and _is_terraform(request):
+            return _cannot_be_set(slots, body)
         before = await self._read(id_or_name)
         if any(fields.is_null(field) for field in _FIELDS):
             return CONFLICT
+        is_ignored = slots is not None and slots != _active_slots(request, before)
+        if is_ignored and fields.sent == {"active_slots"}:
+            return _cannot_be_set(slots, body)
         command = PutLimit(
             "", "update", before.id, name=name, limit=limit, slot_decay_per_second=decay, active=active
         )
@@ -137,8 +147,8 @@ class Limits:
         (outcome,) = await self._decider.carry_out((command,))
         if isinstance(outcome, Refused):
             return _refusal(outcome, body)
-        if slots is not None:
-            self._echo(request, before, slots)
+        if is_ignored:
+            _warn(before, slots)
         return NO_CONTENT
 
     async def delete(self, request: Request, id_or_name: str) -> Answer:
@@ -167,35 +177,35 @@ class Limits:
                 return
             after = found[-1].name
 
-    def _shown(self, request: Request, limit: LimitInfo) -> dict[str, object]:
-        return {
-            "id": limit.id,
-            "created": limit.created,
-            "updated": limit.updated,
-            "active": limit.active,
-            "name": limit.name,
-            "limit": limit.limit,
-            "active_slots": self._active_slots(request, limit),
-            "slot_decay_per_second": limit.slot_decay_per_second,
-        }
 
-    # --- what Terraform just wrote
+def _shown(request: Request, limit: LimitInfo) -> dict[str, object]:
+    return {
+        "id": limit.id,
+        "created": limit.created,
+        "updated": limit.updated,
+        "active": limit.active,
+        "name": limit.name,
+        "limit": limit.limit,
+        "active_slots": _active_slots(request, limit),
+        "slot_decay_per_second": limit.slot_decay_per_second,
+    }
 
-    def _echo(self, request: Request, limit: LimitInfo, active_slots: int) -> None:
-        if active_slots != limit.active_slots:
-            fields = {"limit": limit.name, "wanted": active_slots, "active_slots": limit.active_slots}
-            _log.warning("active_slots cannot be set; revoke leases instead", extra={"fields": fields})
-        if request.header(b"user-agent").startswith(_TERRAFORM):
-            if len(self._echoes) >= _ECHOES_MAX:
-                self._echoes.clear()
-            self._echoes[limit.id, request.address] = (active_slots, time.monotonic() + _ECHO_SECONDS)
 
-    def _active_slots(self, request: Request, limit: LimitInfo) -> int:
-        if request.header(b"user-agent").startswith(_TERRAFORM):
-            written, until = self._echoes.get((limit.id, request.address), (0, 0.0))
-            if time.monotonic() < until:
-                return written
-        return limit.active_slots
+def _is_terraform(request: Request) -> bool:
+    return request.header(b"user-agent").startswith(_TERRAFORM)
+
+
+def _active_slots(request: Request, limit: LimitInfo) -> int:
+    return 0 if _is_terraform(request) else limit.active_slots
+
+
+def _cannot_be_set(active_slots: object, body: object) -> Answer:
+    return invalid([complaint("value_error", ("body", "active_slots"), _CANNOT_BE_SET, active_slots)], body)
+
+
+def _warn(limit: LimitInfo, active_slots: object) -> None:
+    fields = {"limit": limit.name, "wanted": active_slots, "active_slots": limit.active_slots}
+    _log.warning("active_slots ignored", extra={"fields": fields})
 
 
 def _refusal(refused: Refused, body: object) -> Answer:
