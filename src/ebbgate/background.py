@@ -41,8 +41,8 @@ class BackgroundThread:
         """
         try:
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
-        except RuntimeError:
-            if not _is_script_over():
+        except RuntimeError as error:
+            if not _is_script_over(error):
                 raise
             _start_by_system(self._run)
 
@@ -74,8 +74,8 @@ def call_in_thread(function: Callable[P, T], *args: P.args, **named: P.kwargs) -
     context = contextvars.copy_context()
     try:
         return loop.run_in_executor(None, lambda: context.run(function, *args, **named))
-    except RuntimeError:
-        if not _is_script_over():
+    except RuntimeError as error:
+        if not _is_script_over(error):
             raise
     future: Future[T] = loop.create_future()
 
@@ -100,8 +100,9 @@ def call_in_thread(function: Callable[P, T], *args: P.args, **named: P.kwargs) -
     return future
 
 
-def _is_script_over() -> bool:
-    return not threading.main_thread().is_alive()
+def _is_script_over(error: RuntimeError) -> bool:
+    # The main thread still counts as alive while it waits for the threads of executors.
+    return "interpreter shutdown" in str(error) or not threading.main_thread().is_alive()
 
 
 def _start_by_system(run: Callable[[], None]) -> None:

@@ -260,6 +260,10 @@ class BlockingCallWarning(EbbgateWarning):
     """A sync call waits on the thread of an event loop, and all tasks of the loop with it."""
 
 
+class EventLoopClosedWarning(EbbgateWarning):
+    """An event loop was closed while a task of it was inside a block; the slots of the block are released."""
+
+
 class LeaseLostWarning(EbbgateWarning):
     """A lease was lost while its block ran; the block goes on unprotected."""
 

@@ -133,6 +133,7 @@ class AsyncBlock(misuse.NotPickled):
             on_loss = seen.losing(on_loss)
         self._gate, self._place = gate, place
         self._lease = lease = blocks.lease_of(gate, place, terms, held, started_us, on_loss)
+        lease.task = asyncio.current_task()
         try:
             blocks.keep(gate, lease, terms, held)
         except BaseException as error:  # such as a warning that is an error here: nobody will leave the block

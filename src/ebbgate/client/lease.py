@@ -5,17 +5,34 @@ import logging
 import math
 from collections.abc import Callable
 from datetime import datetime
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 from ebbgate.client.misuse import NotPickled
 from ebbgate.core.commands import Held
 from ebbgate.core.model import RETAKEABLE, SECOND
-from ebbgate.errors import LeaseLost, LeaseLostWarning, warn
+from ebbgate.errors import EventLoopClosedWarning, LeaseLost, LeaseLostWarning, warn
 from ebbgate.wire.showing import instant
 
 _log: Final = logging.getLogger("ebbgate")
 
 _SAFETY_US: Final = 100_000  # beside 1 %: the client stops first
+
+
+class ClosableLoop(Protocol):
+    """What a lease needs to know of an event loop: asyncio is not imported for it."""
+
+    def is_closed(self) -> bool:
+        """Return whether it was closed."""
+
+
+class HoldingTask(Protocol):
+    """The same of a task."""
+
+    def done(self) -> bool:
+        """Return whether it has ended."""
+
+    def get_loop(self) -> ClosableLoop:
+        """Return its event loop."""
 
 
 class Lease(NotPickled):
@@ -39,6 +56,7 @@ class Lease(NotPickled):
         "renewed_us",
         "retake",
         "session",
+        "task",
         "unrenewable",
         "waited_seconds",
     )  # fmt: skip
@@ -73,6 +91,7 @@ class Lease(NotPickled):
         self._why = ""
         self.unrenewable = ""  # why no renewal can succeed at present
         self.ended = False
+        self.task: HoldingTask | None = None
         self._set_deadline(sent_us)
 
     def _set_deadline(self, sent_us: int) -> None:
@@ -131,10 +150,36 @@ class Lease(NotPickled):
             self._why = why or "unknown to the store"
             self._on_loss(self)
 
+    def leave_closed_loop(self) -> bool:
+        """Return whether the task inside the block can never leave it, because its event loop was closed.
+
+        The lease is lost then, without a call of `on_loss`. A task that has ended left the block open on purpose, for
+        another loop to leave.
+        """
+        if self.task is None or self.task.done() or not self.task.get_loop().is_closed():
+            return False
+        self.ended = True
+        self._why = self._why or "its event loop was closed"
+        return True
+
     def __repr__(self) -> str:
         """Show what matters when debugging."""
         state = f"lost: {self._why}" if self._why else "held"
         return f"<Lease {self.id} of {', '.join(self.names)} ({state})>"
+
+
+def warn_of_closed_loop(lease: Lease) -> None:
+    """Warn that the slots of a block were released because it can never be left."""
+    message = (
+        f"an event loop was closed while a task was inside a block of {', '.join(lease.names)}, so its slots are "
+        "released. "
+        "Cancel the tasks of a loop and run it until they have ended before you close it, as asyncio.run() does"
+    )
+    _log.warning("%s", message)
+    with contextlib.suppress(
+        EventLoopClosedWarning
+    ):  # an error by the user's filters, where nobody could catch it
+        warn(message, EventLoopClosedWarning)
 
 
 def warn_of_loss(lease: Lease) -> None:

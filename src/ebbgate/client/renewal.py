@@ -8,7 +8,7 @@ from random import Random
 from typing import Final, Protocol
 
 from ebbgate.background import BackgroundThread
-from ebbgate.client.lease import Lease, warn_of_loss
+from ebbgate.client.lease import Lease, warn_of_closed_loop, warn_of_loss
 from ebbgate.core.commands import FOR_EVER_US, Command, Ended, Held, Outcome, Refused, Release, Renew, Waiting
 from ebbgate.core.model import SECOND
 from ebbgate.counting import counted
@@ -163,6 +163,20 @@ class Renewer:
         """Retry a release that failed, for as long as the lease could still be held."""
         self._upkeep.releases.append((command, self._gate.clock() + _LATER_US))
         self._look()
+
+    def watch(self) -> None:
+        """Start the thread for tasks that wait: it notices when their event loop is closed."""
+        if self._thread is None:
+            with contextlib.suppress(RuntimeError):  # there can be no thread now
+                self._start()
+
+    def take_left(self) -> list[Release]:
+        """Drop the leases whose event loops were closed, with a warning, and return what releases them."""
+        left = [lease for lease in list(self._gate.holding.values()) if lease.leave_closed_loop()]
+        for lease in left:
+            self.drop(lease)
+            warn_of_closed_loop(lease)
+        return [Release(lease.id, lease.session, self._gate.epoch) for lease in left]
 
     def tell_loss(self, lease: Lease) -> None:
         """Warn of a loss from the thread: whoever noticed it may hold locks."""

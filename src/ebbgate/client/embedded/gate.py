@@ -321,8 +321,23 @@ class EmbeddedGate:
 
         return port_of_running_loop(self, self._loops)
 
+    def reap(self) -> None:
+        """Release what tasks of closed event loops hold and wait for: nothing tells when a loop is closed."""
+        ended = [self._loops.pop(loop, None) for loop in list(self._loops) if loop.is_closed()]
+        releases = self.renewer.take_left()
+        for port in ended:
+            if port is not None:
+                for lease_id, waiter in list(port.waiting.items()):
+                    self.forget(waiter)  # it may have been granted meanwhile: a release ends both
+                    releases.append(Release(lease_id, self.session, self.epoch))
+                port.waiting.clear()
+                port.close()
+        for release in releases:
+            self.renewer.release_later(release)
+
     def listen(self, timeout_seconds: float) -> None:
         """Return when something may have become of a held lease, or after the timeout."""
+        self.reap()
         self.stay_present()
         self._mailbox.wait(min(timeout_seconds, PRESENT_EVERY_US / SECOND))
         if not self._closed:

@@ -46,6 +46,7 @@ class LoopPort:
         self._look_at_us = 0
         self._helper: asyncio.Future[None] | None = None  # looks in a thread, where the loop could not
         self._waiting = 0
+        self.waiting: dict[str, Waiter] = {}
         self._turn = LoopTurn(gate, loop)
         self.session = gate.session
         self.epoch = gate.epoch
@@ -64,6 +65,9 @@ class LoopPort:
 
     async def give_back(self, command: Release) -> None:
         """Release a lease; a cancellation does not keep it from being released."""
+        if asyncio._get_running_loop() is not self._loop:  # the task is collected after its loop was closed
+            self._gate.renewer.release_later(command)
+            return
         job = Job((command,), None, GIVE_BACK_US)
         is_released = False
         try:
@@ -92,6 +96,8 @@ class LoopPort:
         if waiter.outcome is not None:
             return
         self._waiting += 1
+        self.waiting[waiter.lease_id] = waiter
+        self._gate.renewer.watch()
         self._schedule()
         timer = None
         if until_us is not None:
@@ -100,6 +106,7 @@ class LoopPort:
             await woken.wait()
         finally:
             self._waiting -= 1
+            self.waiting.pop(waiter.lease_id, None)
             if timer is not None:
                 timer.cancel()
 
@@ -107,10 +114,10 @@ class LoopPort:
         """Return what sets `woken`, whatever thread calls it."""
 
         def wake() -> None:
-            if threading.get_ident() == self._thread:
-                woken.set()
-            else:
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                if threading.get_ident() == self._thread:
+                    woken.set()
+                else:
                     self._loop.call_soon_threadsafe(woken.set)
 
         return wake
@@ -201,9 +208,6 @@ def port_of_running_loop(gate: "EmbeddedGate", ports: dict[asyncio.AbstractEvent
     loop = asyncio.get_running_loop()
     port = ports.get(loop)
     if port is None:
-        for other in list(ports):  # nobody tells when a loop ends
-            ended = ports.pop(other, None) if other.is_closed() else None
-            if ended is not None:
-                ended.close()
+        gate.reap()
         port = ports[loop] = LoopPort(gate, loop)
     return port

@@ -103,10 +103,14 @@ class RemoteGate:
                 self._loops[loop] = channel
         return channel
 
-    def reap(self) -> None:
-        """Close the connections of event loops that have ended: nobody tells when one does."""
+    def reap(self) -> bool:
+        """Close the connections of event loops that have ended, and return whether there are others to look after.
+
+        Nothing tells when a loop ends. What its tasks hold is released, and they leave the queue.
+        """
         if not self._ended and not any(loop.is_closed() for loop in list(self._loops)):
-            return
+            return bool(self._loops)
+        self.renewer.take_left()  # the good-bye of their session releases them
         with self._guard:
             self._ended += [self._loops.pop(loop) for loop in list(self._loops) if loop.is_closed()]
             held = {lease.session for lease in list(self.renewals.holding.values())}
@@ -116,6 +120,7 @@ class RemoteGate:
             channel.let_go()
             if channel.has_held:
                 self.renewals.farewell(channel.session, channel.epoch)  # what its tasks left is free
+        return bool(self._loops or self._ended)
 
     def _channels(self) -> "list[ThreadChannel | LoopChannel]":
         return [self.threads, *list(self._loops.values()), *self._ended]

@@ -79,7 +79,7 @@ class Sessions(Protocol):
     def unreachable(self) -> None:
         """Hear, on a thread of its own, that no server could be reached."""
 
-    def reap(self) -> None:
+    def reap(self) -> bool:
         """See whether an event loop has ended."""
 
 

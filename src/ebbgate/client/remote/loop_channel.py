@@ -74,9 +74,11 @@ class LoopChannel(Channel):
         woken: asyncio.Future[None] = self.loop.create_future()
 
         def wake() -> None:
-            if not woken.done():
+            if not woken.done() and not self.loop.is_closed():
                 woken.set_result(None)
 
+        self.has_held = True  # it may be granted when the loop is closed: then a good-bye releases it
+        self._host.renewer.watch()
         waiter.notify = wake
         if until_us is None:
             await woken

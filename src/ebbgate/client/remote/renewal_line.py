@@ -86,12 +86,12 @@ class RenewalLine:
 
     def listen(self, timeout_seconds: float) -> None:
         """Return when something may have become of a held lease, or after the timeout."""
-        self._sessions.reap()
+        has_loops = self._sessions.reap()
         if self._take_over():
             return
         self._attach()
         until_us = self.clock() + round(timeout_seconds * SECOND)
-        if self._look() or self._farewells:
+        if self._look() or self._farewells or has_loops:
             until_us = min(until_us, self.clock() + SECOND)
         self._exchange(until_us)
 
