@@ -20,6 +20,7 @@ from ebbgate.core.commands import (
     PutLimit,
     Refused,
     Release,
+    ReleaseSlots,
     Renew,
     Revoke,
     Tick,
@@ -305,8 +306,8 @@ class Dice:
         choose = self.r.choices(
             (self.acquire, self.release, self.put, self.renew, self.hello, self.away, self.delete,
              self.revoke,
-             self.tick, self.again, self.cool_down),
-            (40, 22, 7, 4, 2, 1, 1, 2, 6, 3, 2),
+             self.tick, self.again, self.cool_down, self.release_slots),
+            (40, 22, 7, 4, 2, 1, 1, 2, 6, 3, 2, 4),
         )[0]  # fmt: skip
         return choose(world)
 
@@ -355,6 +356,19 @@ class Dice:
             world, *self.r.choices((("held",), ("waiting",), ("ended",)), (8, 3, 1))[0]
         )
         return Release(lease_id, session, self.epoch(world, session))
+
+    def release_slots(self, world: World) -> Command:
+        """Release one slot of one of a lease's limits, or of all; sometimes with a request id that is known."""
+        lease_id, session = self.lease(world, self.r.choice(("held", "held", "ended")))
+        lease = world.reference.leases.get(lease_id)
+        ids = [limit_id for limit_id, _ in lease.slots] if lease else []
+        if ids and self.r.random() < 0.5:
+            ids = [self.r.choice(ids)]
+        world.requests += 1
+        request = f"r{world.requests if self.r.random() < 0.95 else max(1, world.requests - 1)}"
+        return ReleaseSlots(
+            request, lease_id, session, self.epoch(world, session), tuple((id_, 1) for id_ in ids or ["x"])
+        )
 
     def renew(self, world: World) -> Command:
         lease_id, session = self.lease(world, self.r.choice(("held", "ended")))

@@ -1,5 +1,7 @@
 """Limits, occupancy, acquiring and leases: one law a test, in the words of the contract."""
 
+from dataclasses import replace
+
 import pytest
 
 from ebbgate.core.book import Book
@@ -14,6 +16,7 @@ from ebbgate.core.commands import (
     PutLimit,
     Refused,
     Release,
+    ReleaseSlots,
     Renew,
     Revoke,
     Tick,
@@ -749,3 +752,44 @@ def test_a_session_of_one_key_is_never_spoken_for_with_another(desk: Desk) -> No
         assert isinstance(refused, Refused)
         assert refused.code == "not_authorized"
     assert desk.do(Hello("k", 2, key="one")) == Done("k")
+
+
+# --- releasing a part
+
+
+def test_a_lease_releases_a_part_of_its_slots_once_for_each_request(desk: Desk) -> None:
+    a = desk.limit("a", 5)
+    desk.ask("l", "a", 5)
+    desk.ask("w", "a", 3)
+    command = ReleaseSlots("one", "l", "s", 1, ((a, 2),))
+    for _ in range(2):
+        outcome = desk.do(command)
+        assert isinstance(outcome, Held)
+        assert (desk.lease("l").slots, desk.state("w")) == (((a, 3),), "waiting")
+    assert isinstance(desk.do(replace(command, request_id="two", slots=((a, 1),))), Held)
+    assert (desk.lease("l").slots, desk.state("w")) == (((a, 2),), "held")
+    assert isinstance(desk.do(replace(command, request_id="three")), Ended)
+    assert isinstance(desk.do(replace(command, request_id="three")), Ended)
+    assert (desk.state("l"), desk.book.names["a"].held) == ("ended released", 3)
+
+
+def test_a_part_that_a_lease_does_not_hold_is_refused_and_changes_nothing(desk: Desk) -> None:
+    a, b = desk.limit("a", 5), desk.limit("b", 5)
+    desk.ask("l", "a", 2)
+    for command in (
+        ReleaseSlots("1", "l", "s", 1, ((a, 3),)),
+        ReleaseSlots("2", "l", "s", 1, ((a, 1), (b, 1))),
+        ReleaseSlots("3", "unknown", "s", 1, ((a, 1),)),
+    ):
+        assert code(desk.do(command)) == "lease_not_found"
+    assert desk.lease("l").slots == ((a, 2),)
+    desk.release("l")
+    assert code(desk.do(ReleaseSlots("4", "l", "s", 1, ((a, 2),)))) == "lease_not_found"
+
+
+def test_only_its_session_releases_a_part_of_a_lease(desk: Desk) -> None:
+    a = desk.limit("a", 5)
+    desk.ask("l", "a", 2)
+    assert code(desk.do(ReleaseSlots("1", "l", "t", 1, ((a, 1),)))) == "not_authorized"
+    assert code(desk.do(ReleaseSlots("1", "l", "s", 0, ((a, 1),)))) == "stale_session"
+    assert desk.lease("l").slots == ((a, 2),)

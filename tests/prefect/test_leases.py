@@ -147,13 +147,41 @@ def test_nobody_gives_back_what_is_kept_for_a_client_that_is_to_come_back(brief:
     assert first.active_slots("n8") == 0
 
 
-def test_giving_back_in_parts_gives_back_all_in_the_end(caller: Caller) -> None:
+def test_slots_without_a_lease_are_counted_down_one_by_one(caller: Caller) -> None:
+    caller.create("n9", 12)
+    assert caller.take("n9", slots=10).status == 200
+    seen = [caller.active_slots("n9")]
+    for _ in range(10):
+        assert caller.give("n9").status == 200
+        seen.append(caller.active_slots("n9"))
+    assert seen == list(range(10, -1, -1))
+    assert caller.give("n9").status == 200  # as at Prefect's server, where a counter stays at 0
+    assert caller.active_slots("n9") == 0
+
+
+def test_a_part_that_is_released_is_free_for_the_next_waiter(caller: Caller) -> None:
+    caller.create("n10", 3)
+    assert caller.take("n10", slots=3).status == 200
+    waiter = Background(Caller(f"http://{caller.place}").take, "n10", slots=2)
+    caller.wait_for_waiters("n10", 1)
+    caller.give("n10")
+    assert not waiter.is_answered
+    caller.give("n10")
+    assert waiter.answer().status == 200
+    caller.give("n10", slots=3)
+    assert caller.active_slots("n10") == 0
+
+
+def test_a_decrement_of_one_limit_releases_nothing_of_another(caller: Caller) -> None:
     caller.create("n2", 3)
     caller.create("n3", 3)
     assert caller.take("n2", "n3", slots=3).status == 200
     caller.give("n2", slots=3)
     caller.give("n3", slots=2)
-    assert caller.active_slots("n2") == 3
+    assert (caller.active_slots("n2"), caller.active_slots("n3")) == (0, 1)
+    caller.take("n2", "n3", slots=2)
+    caller.give("n2", "n3", slots=2)
+    assert (caller.active_slots("n2"), caller.active_slots("n3")) == (0, 1)
     caller.give("n3", slots=1)
     assert (caller.active_slots("n2"), caller.active_slots("n3")) == (0, 0)
 
@@ -186,6 +214,18 @@ def test_as_many_come_back_as_were_given_however_many_ask_at_once(caller: Caller
     waiter = Background(caller.take, "n7", slots=40)
     assert waiter.answer().status == 200
     caller.give("n7", slots=40)
+
+
+def test_decrements_of_parts_at_once_release_as_many_as_they_say(caller: Caller) -> None:
+    caller.create("n11", 60)
+    for slots in (30, 1, 20, 9):
+        assert caller.take("n11", slots=slots).status == 200
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda slots: caller.give("n11", slots=slots), [1, 2, 3, 4] * 5)
+        assert {answer.status for answer in answers} == {200}
+    assert caller.active_slots("n11") == 10
+    caller.give("n11", slots=10)
+    assert caller.active_slots("n11") == 0
 
 
 # --- keys

@@ -90,6 +90,21 @@ def test_slots_are_given_back_once_by_who_has_to_say_it_twice(server: ServedInTh
     assert caller.active_slots("db") == 1
 
 
+def test_a_part_is_released_once_by_a_client_that_repeats_its_request(
+    server: ServedInThread, caller: Caller
+) -> None:
+    caller.create("db", 9)
+    assert caller.take("db", slots=9).status == 200
+    break_store(server, "answer", "find")
+    assert_must_ask_again(caller.give("db", slots=2))
+    break_store(server)
+    assert Caller(f"http://{caller.place}", "another").give("db", slots=3).status == 200
+    assert caller.give("db", slots=2).status == 200
+    assert caller.active_slots("db") == 4
+    assert caller.give("db", slots=2).status == 200
+    assert caller.active_slots("db") == 2
+
+
 @pytest.mark.parametrize("has_lease", [True, False])
 def test_a_grant_that_was_waited_for_and_told_is_not_passed_on(
     server: ServedInThread, caller: Caller, has_lease: bool

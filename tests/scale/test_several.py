@@ -172,6 +172,20 @@ def test_a_client_of_prefect_keeps_its_place_whatever_server_it_comes_back_to(se
     callers[2].release(granted)
 
 
+def test_slots_without_a_lease_are_counted_down_at_whatever_server(serve: Serve) -> None:
+    callers = [Caller(address(serve())) for _ in range(2)]
+    callers[0].create("counted", 30)
+    for slots in (10, 1, 9):
+        assert callers[0].take("counted", slots=slots).status == 200
+    for number in range(4):
+        assert callers[number % 2].give("counted").status == 200
+        assert callers[(number + 1) % 2].active_slots("counted") == 19 - number
+    with ThreadPoolExecutor(4) as pool:
+        answers = pool.map(lambda number: callers[number % 2].give("counted"), range(14))
+        assert {answer.status for answer in answers} == {200}
+    assert [caller.active_slots("counted") for caller in callers] == [2, 2]
+
+
 def test_terraform_reads_what_it_wrote_whatever_server_a_proxy_chooses(serve: Serve) -> None:
     places = [address(serve()) for _ in range(2)]
     witnesses = [Caller(place) for place in places]

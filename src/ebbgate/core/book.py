@@ -21,6 +21,7 @@ from ebbgate.core.commands import (
     Outcome,
     PutLimit,
     Release,
+    ReleaseSlots,
     Renew,
     Revoke,
     Tick,
@@ -96,7 +97,7 @@ class Book(Ledger):
             self.promoted.clear()
         return Decision(outcomes, told, self.collect(), Head(now_us, self.token, self.arrival), promoted)
 
-    def _carry_out(self, command: Command) -> Outcome:
+    def _carry_out(self, command: Command) -> Outcome:  # noqa: PLR0911 - one for each command
         match command:
             case Acquire():
                 return leasing.acquire(self, command)
@@ -112,6 +113,8 @@ class Book(Ledger):
                 return sessions.away(self, command)
             case Revoke():
                 return leasing.revoke(self, command)
+            case ReleaseSlots():
+                return leasing.release_slots(self, command)
             case PutLimit():
                 return managing.put_limit(self, command)
             case DeleteLimit():

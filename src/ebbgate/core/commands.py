@@ -172,6 +172,17 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseSlots:
+    """Release some of the slots of a held lease; the lease ends when it has none left."""
+
+    request_id: str  # remembered for a while, so that a repetition releases nothing more
+    id: str
+    session: str
+    epoch: int
+    slots: Slots  # (limit id, slots), each limit once
+
+
+@dataclass(frozen=True, slots=True)
 class Revoke:
     """An operator ends a lease."""
 
@@ -230,7 +241,19 @@ class Tick:
     until_us: int = FOR_EVER_US  # nor what came due after this instant: the decider may have stalled since
 
 
-Command = Hello | Away | Acquire | Renew | Release | Revoke | PutLimit | DeleteLimit | CoolDown | Tick
+Command = (
+    Hello
+    | Away
+    | Acquire
+    | Renew
+    | Release
+    | ReleaseSlots
+    | Revoke
+    | PutLimit
+    | DeleteLimit
+    | CoolDown
+    | Tick
+)
 
 
 class Held(NamedTuple):

@@ -2,11 +2,22 @@
 
 from collections.abc import Sequence
 
-from ebbgate.core.commands import Acquire, Ended, Held, Outcome, Refused, Release, Renew, Revoke, Waiting
+from ebbgate.core.commands import (
+    Acquire,
+    Ended,
+    Held,
+    Outcome,
+    Refused,
+    Release,
+    ReleaseSlots,
+    Renew,
+    Revoke,
+    Waiting,
+)
 from ebbgate.core.ledger import Ledger, ended, held, outcome_of
 from ebbgate.core.limits import near_miss
 from ebbgate.core.live import Live
-from ebbgate.core.model import ATTENDED_US, RETAKE_US, RETAKEABLE, SECOND, Lease
+from ebbgate.core.model import ATTENDED_US, RETAKE_US, RETAKEABLE, SECOND, Lease, ManagementRequest
 
 
 def acquire(ledger: Ledger, command: Acquire) -> Outcome:
@@ -216,7 +227,31 @@ def _release_unknown(ledger: Ledger, command: Release) -> Outcome:
     return Ended(command.id, "cancelled", ledger.now_us, 0)
 
 
-def _not_its_owner(ledger: Ledger, lease: Lease, command: Renew | Release) -> Refused | None:
+def release_slots(ledger: Ledger, command: ReleaseSlots) -> Outcome:
+    """Release some slots of a held lease, once for each request id; all of them or none."""
+    lease = ledger.leases.get(command.id)
+    if lease is None:
+        return Refused("lease_not_found", {"lease_id": command.id})
+    refused = _not_its_owner(ledger, lease, command)
+    if refused is not None:
+        return refused
+    if command.request_id not in ledger.requests:
+        left = dict(lease.slots) if lease.state == "held" else {}
+        for limit_id, slots in command.slots:
+            left[limit_id] = left.get(limit_id, 0) - slots
+            if left[limit_id] < 0:
+                return Refused("lease_not_found", {"lease_id": command.id})
+        request = ManagementRequest(command.request_id, ledger.now_us, lease.id)
+        ledger.put_request(request.id, request)
+        kept = tuple((limit_id, slots) for limit_id, slots in left.items() if slots)
+        if kept:
+            ledger.reshape(lease, kept, lease.unknown)
+        else:
+            ledger.end(lease, "released")
+    return Waiting(lease.id, lease.arrival) if lease.state == "waiting" else outcome_of(lease)
+
+
+def _not_its_owner(ledger: Ledger, lease: Lease, command: Renew | Release | ReleaseSlots) -> Refused | None:
     if lease.session != command.session:
         return Refused("not_authorized", {"message": f"lease {lease.id} belongs to another client"})
     return out_of_session(ledger, command.session, command.epoch)

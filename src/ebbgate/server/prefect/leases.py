@@ -1,17 +1,27 @@
 """Take, renew and give back slots as Prefect's clients do it.
 
 Every grant is a lease. Clients up to 3.4.9 take slots without one and later give back a number of slots; for
-them a lease is made that nobody renews, and what they give back ends such leases, the oldest first.
+them a lease is made that nobody renews. A decrement releases slots of such leases, the oldest first.
 """
 
 import asyncio
 import math
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from unicodedata import normalize
 
-from ebbgate.core.commands import LABEL_LENGTH_MAX, LIMITS_MAX, Acquire, Ended, Held, Refused, Release, Renew
+from ebbgate.core.commands import (
+    LABEL_LENGTH_MAX,
+    LIMITS_MAX,
+    Acquire,
+    Ended,
+    Held,
+    Refused,
+    Release,
+    ReleaseSlots,
+    Renew,
+)
 from ebbgate.core.leasing import impossible
 from ebbgate.core.live import Live
 from ebbgate.core.model import SECOND, Lease, Slots
@@ -63,11 +73,11 @@ class Leases:
         """Serve what `decider` decides; whoever waits has one of `places`."""
         self._decider = decider
         self._places = places
-        self._ending: set[str] = set()  # leases that a decrement has chosen
+        self._releasing: Counter[tuple[str, str]] = Counter()
+        """Slots of (lease, limit) that running decrements release; others choose different ones, to save retries."""
         self._unsure: dict[
-            Again, deque[tuple[list[Lease], asyncio.TimerHandle]]
-        ] = {}  # of these, to be ended again
-        self._returned: dict[tuple[str, str], int] = {}  # slots of (lease, limit) given back in part
+            Again, deque[tuple[list[ReleaseSlots], asyncio.TimerHandle]]
+        ] = {}  # to be repeated
 
     # --- take
 
@@ -218,73 +228,85 @@ class Leases:
         lives = await self._find(names)
         session = session_of(request.key)
         again = Again(session, _client_of(request), _asked(lives, slots))
-        chosen = self._unsure_of(again) or self._choose(session, lives, slots)
-        ids = {lease.id for lease in chosen}
-        self._ending |= ids
-        try:
-            for lease in chosen:
-                await self._places.carry_out(session, Release(lease.id, session, EPOCH))
-        except StoreUnavailable:
-            self._keep_unsure(again, chosen)
-            raise
-        except BaseException:
-            self._ending -= ids
-            raise
-        self._ending -= ids
+        left = {live.limit.id: slots for live in lives}
+        commands = self._unsure_of(again) or self._choose(session, lives, left)
+        while commands:
+            refused = await self._release(again, commands, left)
+            if refused is not None:
+                return _refusal(refused)
+            commands = self._choose(session, lives, left)
         return answer(200, _minimal(lives))
 
-    def _keep_unsure(self, again: Again, chosen: list[Lease]) -> None:
-        """Have a client that repeats itself end the same leases, and nobody else's."""
+    async def _release(
+        self, again: Again, commands: list[ReleaseSlots], left: dict[str, int]
+    ) -> Refused | None:
+        """Release the chosen slots, and subtract them from `left`.
 
-        def forget() -> None:
-            self._unsure_of(again)  # the oldest, which is this one
-            self._ending.difference_update(lease.id for lease in chosen)
+        Slots that another request has released meanwhile stay in `left`, so that others are chosen.
+        """
+        self._mark(commands)
+        try:
+            for command in commands:
+                outcome = await self._places.carry_out(again.session, command)
+                if not isinstance(outcome, Refused):
+                    for limit_id, slots in command.slots:
+                        left[limit_id] = left.get(limit_id, 0) - slots
+                elif outcome.code != "lease_not_found":
+                    return outcome
+        except StoreUnavailable:
+            self._keep_unsure(again, commands)
+            raise
+        finally:
+            self._unmark(commands)
+        return None
 
-        timer = asyncio.get_running_loop().call_later(_REPEATED_SECONDS, forget)
-        self._unsure.setdefault(again, deque()).append((chosen, timer))
+    def _mark(self, commands: list[ReleaseSlots]) -> None:
+        for command in commands:
+            for limit_id, slots in command.slots:
+                self._releasing[command.id, limit_id] += slots
 
-    def _unsure_of(self, again: Again) -> list[Lease]:
+    def _unmark(self, commands: list[ReleaseSlots]) -> None:
+        for command in commands:
+            for limit_id, slots in command.slots:
+                self._releasing[command.id, limit_id] -= slots
+                if not self._releasing[command.id, limit_id]:
+                    del self._releasing[command.id, limit_id]
+
+    def _keep_unsure(self, again: Again, commands: list[ReleaseSlots]) -> None:
+        """Have a client that repeats its request repeat the same commands, which release nothing twice."""
+        timer = asyncio.get_running_loop().call_later(_REPEATED_SECONDS, self._unsure_of, again)
+        self._unsure.setdefault(again, deque()).append((commands, timer))  # the timer's is the oldest
+
+    def _unsure_of(self, again: Again) -> list[ReleaseSlots]:
         kept = self._unsure.get(again)
         if not kept:
             return []
-        chosen, timer = kept.popleft()
+        commands, timer = kept.popleft()
         timer.cancel()
         if not kept:
             del self._unsure[again]
-        return chosen
+        return commands
 
-    def _choose(self, session: str, lives: Sequence[Live], slots: int) -> list[Lease]:
-        """Return the leases that are over when `slots` of each limit are given back, the oldest first.
-
-        That is one that took exactly this. Else slots are given back one by one, and a lease is over when all
-        of it is.
-        """
-        asked = _asked(lives, slots)
-        by_age = {live.limit.id: self._leaseless(session, live) for live in lives}
-        for lease in by_age[lives[0].limit.id] if lives else ():
-            if lease.asked == asked:
-                return [lease]
-        touched: dict[str, Lease] = {}
+    def _choose(self, session: str, lives: Sequence[Live], left: Mapping[str, int]) -> list[ReleaseSlots]:
+        """Return what releases `left` slots of each limit: a lease with exactly these, else parts of the oldest."""
+        wanted = {live.limit.id: left[live.limit.id] for live in lives if left[live.limit.id] > 0}
+        parts: dict[str, dict[str, int]] = {}
         for live in lives:
-            left = slots
-            for lease in by_age[live.limit.id]:
-                owed = dict(lease.slots)[live.limit.id] - self._returned.get((lease.id, live.limit.id), 0)
-                given = min(owed, left)
-                left -= given
-                if given:
-                    known = self._returned.get((lease.id, live.limit.id), 0)
-                    self._returned[lease.id, live.limit.id] = known + given
-                    touched[lease.id] = lease
-        over = [lease for lease in touched.values() if self._is_given_back(lease)]
-        self._forget({lease.id for lease in over})
-        return over
+            missing = wanted.get(live.limit.id, 0)
+            for lease in self._leaseless(session, live) if missing else ():
+                free = self._free(lease)
+                if free == wanted:
+                    return [_release_of(lease.id, session, wanted)]
+                slots = min(free.get(live.limit.id, 0), missing)
+                if slots:
+                    missing -= slots
+                    parts.setdefault(lease.id, {})[live.limit.id] = slots
+        return [_release_of(lease_id, session, slots) for lease_id, slots in parts.items()]
 
-    def _forget(self, over: set[str]) -> None:
-        """Forget what was given back of leases that are over."""
-        for lease_id, limit_id in list(self._returned):
-            known = self._decider.book.leases.get(lease_id)
-            if lease_id in over or known is None or known.state != "held":
-                del self._returned[lease_id, limit_id]
+    def _free(self, lease: Lease) -> dict[str, int]:
+        """Return the slots of a lease that no running decrement releases."""
+        free = {limit_id: slots - self._releasing[lease.id, limit_id] for limit_id, slots in lease.slots}
+        return {limit_id: slots for limit_id, slots in free.items() if slots > 0}
 
     def _leaseless(self, session: str, live: Live) -> list[Lease]:
         """Return whose slots a client may give back, in the order in which they are; what nobody was told of stays."""
@@ -292,24 +314,22 @@ class Leases:
         found = [
             lease
             for lease in live.holders.values()
-            if lease.session == session
-            and LEASELESS_LABEL in lease.labels
-            and lease.id not in self._ending
-            and self._places.is_told(lease.id)
+            if lease.session == session and LEASELESS_LABEL in lease.labels and self._places.is_told(lease.id)
         ]
         # Another server may not have told its client yet.
         return sorted(
             found, key=lambda lease: (lease.attend_due_us >= 0 and lease.wake != address, lease.arrival)
         )
 
-    def _is_given_back(self, lease: Lease) -> bool:
-        return all(self._returned.get((lease.id, limit_id), 0) >= slots for limit_id, slots in lease.slots)
-
 
 def new_lease_id() -> str:
     """Return a new lease's id: a UUID of version 8, so that a proxy can tell it from one of Prefect's own (4)."""
     made = new_id()
     return f"{made[:14]}8{made[15:]}"
+
+
+def _release_of(lease_id: str, session: str, slots: Mapping[str, int]) -> ReleaseSlots:
+    return ReleaseSlots(new_id(), lease_id, session, EPOCH, tuple(sorted(slots.items())))
 
 
 def _client_of(request: Request) -> str:
