@@ -31,7 +31,8 @@ class Case:
 
     def __str__(self) -> str:
         """Show it as it is sent."""
-        return f"{self.method} {self.path} {json.dumps(self.body)} {dict(self.headers)}"
+        body = self.body if isinstance(self.body, bytes) else json.dumps(self.body)
+        return f"{self.method} {self.path} {body!s:.300} {dict(self.headers)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,10 @@ class Said:
 
     def comparable(self) -> list[Any]:
         """Return what must be alike: not ids and instants."""
-        return [self.status, without_what_varies(self.body)]
+        return [self.status, _without_what_varies(self.body)]
 
 
-def without_what_varies(value: Any) -> Any:  # noqa: ANN401 - any JSON
+def _without_what_varies(value: Any) -> Any:  # noqa: ANN401 - any JSON
     """Return JSON with `*` for ids, instants, and what Python's `json` says, which differs between its versions."""
     if isinstance(value, dict):
         if value.get("type") == "json_invalid":
@@ -56,17 +57,17 @@ def without_what_varies(value: Any) -> Any:  # noqa: ANN401 - any JSON
             assert isinstance(value["ctx"]["error"], str), value
             value = {**value, "loc": [where, "*"], "ctx": {**value["ctx"], "error": "*"}}
         return {
-            key: "*" if key in VARIES else without_what_varies(inner)
+            key: "*" if key in VARIES else _without_what_varies(inner)
             for key, inner in value.items()
             if key != "url"
         }
-    return [without_what_varies(inner) for inner in value] if isinstance(value, list) else value
+    return [_without_what_varies(inner) for inner in value] if isinstance(value, list) else value
 
 
 def ask(url: str, case: Case, timeout: float = 60) -> Said:
     """Send one request on a connection of its own."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout)
-    body = case.body if case.body is None or isinstance(case.body, str) else json.dumps(case.body)
+    body = case.body if isinstance(case.body, str | bytes | None) else json.dumps(case.body)
     connection.request(case.method, case.path, body, dict(case.headers))
     answer = connection.getresponse()
     text = answer.read().decode()
@@ -88,16 +89,27 @@ def _creating() -> list[Case]:
         {"name": "x", "limit": None}, {"name": "x", "limit": []}, {"name": "a/b", "limit": 1},
         {"name": "", "limit": 1}, {"name": 5, "limit": 1}, {**good, "z": 2}, {**good, "slot_decay_per_second": -1},
         {**good, "slot_decay_per_second": "q"}, {**good, "slot_decay_per_second": None}, {**good, "active": "maybe"},
-        {**good, "active": None}, {**good, "active": 7}, {**good, "active": []}, [1], "", "{bad", '{"a":1,}', "5",
+        {**good, "active": None}, {**good, "active": 7}, {**good, "active": 5.5},
+        {**good, "active": []}, [1], "", "{bad", '{"a":1,}', "5",
         {**good, "active_slots": -1, "denied_slots": -2, "q": 1},
         {"name": "lax", "limit": "7", "active": "yes", "slot_decay_per_second": "0.5"},
         {"name": "lax2", "limit": 7.0, "active": 0},
     ]  # fmt: skip
+    unread = "JSON that cannot be read has one status, 422, and says so as other invalid JSON does"
     live = "which slots are occupied is derived from leases, and never set"
     return [
         *[Case("POST", path, body) for body in bodies],
         Case("POST", path, {"name": "counted", "limit": 5, "active_slots": 3}, ours=live),
         Case("DELETE", f"{LIMITS}/counted"),
+        Case(
+            "POST",
+            path,
+            {"name": "denied", "limit": 5, "denied_slots": 3},
+            ours="nothing is derived from them",
+        ),
+        Case("DELETE", f"{LIMITS}/denied"),
+        Case("POST", path, b'{"name": "\xff", "limit": 1}', ours=unread),
+        Case("POST", path, '{"name": "digits", "limit": ' + "1" * 4_301 + "}", ours=unread),
         Case("POST", LIMITS, {"name": "b", "limit": 1}),
     ]
 
@@ -134,6 +146,7 @@ def _changing() -> list[Case]:
 
 
 def _taking() -> list[Case]:
+    values: tuple[object, ...] = ("banana", "yes", 5, 0.5, 1.0, [], None)
     bodies: list[Any] = [
         None, {}, {"slots": 1}, {"names": ["a"]}, {"slots": 0, "names": ["a"]}, {"slots": -1, "names": ["a"]},
         {"slots": "x", "names": ["a"]}, {"slots": 1, "names": "a"}, {"slots": 1, "names": [1]},
@@ -143,6 +156,7 @@ def _taking() -> list[Case]:
         {"slots": 1, "names": ["nope"], "mode": "rate_limit", "z": 1},
         {"slots": 1, "names": ["a"], "create_if_missing": True}, {"slots": 9, "names": ["r"]},
         {"slots": 9, "names": ["a"], "mode": "rate_limit"}, {"slots": 9, "names": ["r"], "mode": "rate_limit"},
+        *[{"slots": 1, "names": ["nope"], "create_if_missing": value} for value in values],
         *[
             {"slots": slots, "names": ["nope"]}
             for slots in ("_1", "1__0", "1_0", "1.", "1.0", " +1 ", "\N{ARABIC-INDIC DIGIT THREE}", True, False)

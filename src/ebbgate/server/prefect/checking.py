@@ -315,6 +315,8 @@ def _flag(got: object) -> bool:
     if isinstance(got, str | int | float):
         if got in _FLAGS:
             return _FLAGS[got]
+        if isinstance(got, float):
+            raise _WrongError("bool_type", "Input should be a valid boolean")
         text = "Input should be a valid boolean, unable to interpret input"
         raise _WrongError("bool_parsing", text)
     raise _WrongError("bool_type", "Input should be a valid boolean")

@@ -109,6 +109,7 @@ class Leases:
         slots = fields.positive("slots")
         names = fields.names("names")
         spend = _mode(fields) == "rate_limit"
+        fields.flag("create_if_missing", None)
         fields.check()
         lives = await self._find(names)
         if not lives:
@@ -224,6 +225,7 @@ class Leases:
         slots = fields.positive("slots")
         names = fields.names("names")
         fields.number("occupancy_seconds", None, is_above=True)
+        fields.flag("create_if_missing", None)
         fields.check()
         lives = await self._find(names)
         session = session_of(request.key)

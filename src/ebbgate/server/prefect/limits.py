@@ -60,7 +60,7 @@ class Limits:
         name = fields.name("name")
         limit = fields.whole("limit", least=0)
         active_slots = fields.whole("active_slots", 0, least=0)
-        denied_slots = fields.whole("denied_slots", 0, least=0)
+        fields.whole("denied_slots", 0, least=0)
         decay = fields.number("slot_decay_per_second", 0.0)
         fields.allow(_FIELDS)
         fields.check()
@@ -87,7 +87,7 @@ class Limits:
                 "name": made.name,
                 "limit": made.limit,
                 "active_slots": _active_slots(request, made),
-                "denied_slots": denied_slots,
+                "denied_slots": 0,
                 "slot_decay_per_second": made.slot_decay_per_second,
                 "avg_slot_occupancy_seconds": _OCCUPANCY_SECONDS,
             },
