@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
-from ebbgate.core.decay import check_decay, parse_rate
+from ebbgate.core.decay import RATE_PATTERN, check_decay, parse_rate
 from ebbgate.core.limits import (
     DESCRIPTION_LENGTH_MAX,
     LIMIT_MAX,
@@ -34,7 +34,7 @@ def _says(**schema: object) -> msgspec.Meta:
 
 
 _RATE: Final = {
-    "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(/|per)\s*[0-9]{0,6}\s*(s|sec|second|min|minute|h|hour|d|day)s?\s*$",
+    "pattern": RATE_PATTERN,
     "examples": ["60/hour"],
     "description": "How many come back in which time: 5/s, 100/min, 60/hour, 1000/day.",
 }

@@ -19,6 +19,12 @@ from ebbgate.errors import InvalidLimit
 DECAY_MIN: Final = 1e-9
 DECAY_MAX: Final = 1e6
 
+RATE_PATTERN: Final = (
+    r"^ *([1-9][0-9]{0,5}(\.[0-9]{1,20})? *(/|per) *([1-9][0-9]{0,3})?|0\.[0-9]{0,3}[1-9] *(/|per)) *"
+    r"(s|sec|second|min|minute|h|hour|d|day)s? *$"
+)
+"""Rates for schemas: `parse_rate` and `check_decay` accept every match, and other rates too, such as 000.5/s."""
+
 _PER: Final = {
     "s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60,
     "h": 3600, "hour": 3600, "d": 86_400, "day": 86_400,

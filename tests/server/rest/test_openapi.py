@@ -7,8 +7,11 @@ import unicodedata
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 import pytest
 
+from ebbgate.cli import limits_file
+from ebbgate.core.decay import RATE_PATTERN, check_decay, parse_rate
 from ebbgate.core.limits import check_name
 from ebbgate.errors import InvalidLimit
 from ebbgate.server import refusals
@@ -142,3 +145,59 @@ def test_the_pattern_of_names_allows_the_characters_that_names_may_have() -> Non
             assert not pattern.search(name), ascii(name)
         else:
             assert pattern.search(name), ascii(name)
+
+
+def rate_patterns(document: dict[str, Any]) -> set[str]:
+    """Return the patterns of all rates in the document, and in the schema of limits as code."""
+    found: set[str] = set()
+
+    def look(part: object) -> None:
+        if isinstance(part, dict):
+            if "60/hour" in part.get("examples", ()):
+                found.add(part["pattern"])
+            for entry in part.values():
+                look(entry)
+        elif isinstance(part, list):
+            for entry in part:
+                look(entry)
+
+    look(document["components"])
+    look(msgspec.json.schema(limits_file.File))
+    return found
+
+
+def test_every_schema_has_the_same_pattern_of_rates(document: dict[str, Any]) -> None:
+    assert rate_patterns(document) == {RATE_PATTERN}
+
+
+def test_a_rate_that_matches_the_pattern_is_accepted() -> None:
+    pattern = re.compile(RATE_PATTERN)
+    for code in range(sys.maxunicode + 1):
+        for text in (f"{chr(code)}5/s", f"5{chr(code)}/s", f"5/{chr(code)}s", f"5/s{chr(code)}"):
+            if pattern.search(text):
+                check_decay(parse_rate(text))
+    for number in ("1", "999999.99999999999999999999", "0.0001", "0.9"):
+        for period in ("", "1", "9999"):
+            for unit in ("s", "min", "hours", "days"):
+                text = f"{number} per {period} {unit}"
+                if pattern.search(text):
+                    check_decay(parse_rate(text))
+
+
+def test_the_pattern_of_rates_allows_the_rates_that_people_write() -> None:
+    for text in (
+        "5/s", "60/hour", "1000/day", "900/15min", "0.5/s", "1.5 per second", "100000/h", "30/30d", "0.001/day",
+    ):  # fmt: skip
+        check_decay(parse_rate(text))
+        assert re.search(RATE_PATTERN, text), text
+
+
+@pytest.mark.parametrize("control", ["\x00", "\x0b", "\x1c", "\x85", "\xa0", "\u2028"])
+def test_a_rate_with_a_control_character_is_refused_by_the_pattern_and_by_the_server(
+    rest: Served, control: str
+) -> None:
+    for text in (f"{control}5/s", f"5{control}/s", f"5/s{control}"):
+        assert not re.search(RATE_PATTERN, text), ascii(text)
+        if control != "\x0b":
+            answer = rest.client.post("/v1/limits", json={"name": "rated", "limit": 1, "rate": text})
+            assert answer.status_code == 422, ascii(text)

@@ -13,6 +13,7 @@ import msgspec
 from litestar.types import Scope
 
 from ebbgate.core.commands import LABEL_LENGTH_MAX, LABELS_MAX, LIMITS_MAX, PRIORITY_MAX, wanted
+from ebbgate.core.decay import RATE_PATTERN
 from ebbgate.core.limits import DESCRIPTION_LENGTH_MAX, LIMIT_MAX, NAME_LENGTH_MAX
 from ebbgate.core.model import COOL_MAX_US, SECOND, Slots
 from ebbgate.errors import InvalidRequest
@@ -54,7 +55,6 @@ LABELS_SCHEMA: Final[dict[str, object]] = {
     "maxProperties": LABELS_MAX,
     "propertyNames": {"maxLength": LABEL_LENGTH_MAX},
 }
-_RATE: Final = r"^\s*[1-9][0-9]{0,2}(\.[0-9]+)?\s*(/|per)\s*(s|sec|second|min|minute|h|hour|d|day)s?\s*$"
 
 
 def _says(**schema: object) -> msgspec.Meta:
@@ -65,7 +65,7 @@ Name = Annotated[str, _says(**NAME_SCHEMA)]
 Id = Annotated[str, _says(**ID_SCHEMA)]
 Size = Annotated[int, _says(minimum=0, maximum=LIMIT_MAX)]
 Text = Annotated[str, _says(maxLength=DESCRIPTION_LENGTH_MAX)]
-Rate = Annotated[str, _says(examples=["60/hour"], pattern=_RATE)]
+Rate = Annotated[str, _says(examples=["60/hour"], pattern=RATE_PATTERN)]
 Decay = Annotated[
     float,
     _says(anyOf=[{"enum": [0]}, {"type": "number", "minimum": 1e-9, "maximum": 1e6}], examples=[0.5]),
