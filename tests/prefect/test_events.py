@@ -41,6 +41,22 @@ def test_who_greets_otherwise_is_sent_away(served: Served) -> None:
         assert socket.close_code == 4001
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"type": ' + "1" * 4_301 + "}", "1" * 4_301, b"\xff", "{", ""],
+    ids=["deep", "digits", "number", "no_utf8", "cut", "empty"],
+)
+def test_a_greeting_that_cannot_be_read_is_refused_without_a_traceback(
+    served: Served, text: str | bytes
+) -> None:
+    with connect(address(served), subprotocols=PREFECT) as socket:
+        socket.send(text)
+        with pytest.raises(ConnectionClosed):
+            socket.recv(PATIENCE_SECONDS)
+        assert socket.close_code == 4001
+    assert not [entry for entry in served.entries() if "traceback" in entry]
+
+
 def test_a_client_from_before_the_greeting_may_just_send(served: Served) -> None:
     with connect(address(served)) as socket:
         socket.send("{}")

@@ -56,6 +56,6 @@ class _Sink:
 def _is_greeting(text: str | bytes) -> bool:
     try:
         said = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
     return isinstance(said, dict) and said.get("type") == "auth"

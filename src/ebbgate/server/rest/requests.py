@@ -219,7 +219,7 @@ class BodyReader(Generic[B]):
             raise self._unsupported(b"")
         try:
             return self._decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             if isinstance(error, msgspec.ValidationError) and "got `float`" in str(error):
                 return self._decode_whole(body)
             for name, value in request.scope["headers"]:
@@ -233,7 +233,7 @@ class BodyReader(Generic[B]):
         """Return what a body says that writes a whole number like 5.0, which in JSON is the same as 5."""
         try:
             return msgspec.convert(_whole(msgspec.json.decode(body)), self._kind)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise unreadable(error, self._fields) from error
 
     def _unsupported(self, given: bytes) -> UnsupportedMediaType:

@@ -85,7 +85,7 @@ async def _log_in(scope: Scope, receive: Receive, send: Send, logins: Logins | N
     body = await _body(receive)
     try:
         asked = msgspec.json.decode(body, type=LoginBody)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         await _problem(send, 400, "malformed", 'a log-in is JSON: {"key": "..."}')
         return
     opened = logins.open(asked.key.strip())
