@@ -87,10 +87,14 @@ def test_what_is_here_stays_as_it_is_and_that_is_said(source: Caller, tmp_path: 
 
 def test_a_rehearsal_changes_nothing(source: Caller, tmp_path: Path) -> None:
     ebbgate, url = Importer(tmp_path), f"http://{source.place}/api/"
+    _, words = ebbgate("import", "prefect", "--url", url, "--dry-run", code=1)
+    assert "does not exist" in words
+    assert not (tmp_path / "here.db").exists()
+    ebbgate("limit", "create", "own", "--limit", "1")
     told, words = ebbgate("import", "prefect", "--url", url, "--dry-run")
     assert "would be created" in told
     assert "would be created" in words
-    assert json.loads(ebbgate("limit", "ls", "-o", "json")[0]) == []
+    assert [limit["name"] for limit in json.loads(ebbgate("limit", "ls", "-o", "json")[0])] == ["own"]
 
 
 def test_slots_that_are_occupied_there_are_named(source: Caller, tmp_path: Path) -> None:
