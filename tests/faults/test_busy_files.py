@@ -105,7 +105,7 @@ def test_a_cancelled_task_whose_asking_was_not_carried_out_yet_is_forgotten(clie
 
     async def cancel() -> None:
         async with mine.concurrency("db"):
-            with gate._mutex:
+            with gate._mutex.lock:
                 task = asyncio.create_task(enter())
                 while not any(port._turn._in_thread for port in gate._loops.values()):
                     await asyncio.sleep(0.001)
@@ -149,7 +149,7 @@ def test_a_question_does_not_block_the_loop_while_a_thread_decides(client: Clien
 
     async def see() -> None:
         place = gate.loop_place()
-        with gate._mutex:
+        with gate._mutex.lock:
             asking = asyncio.create_task(place.see(ReadLimit("db")))
             await asyncio.sleep(0.02)
             assert not asking.done()
@@ -167,7 +167,7 @@ def test_where_no_thread_can_wait_for_the_others_a_task_is_told(client: Client) 
         threads = ThreadPoolExecutor(1)
         threads.shutdown()
         asyncio.get_running_loop().set_default_executor(threads)
-        with gate._mutex, pytest.raises(errors.StoreUnavailable, match="no thread to wait"):
+        with gate._mutex.lock, pytest.raises(errors.StoreUnavailable, match="no thread to wait"):
             await mine.rate_limit("db", timeout_seconds=0)
         await mine.rate_limit("db", timeout_seconds=10)  # the renewer may be looking right now
 

@@ -137,11 +137,21 @@ def test_who_is_cancelled_while_everybody_is_made_to_wait_gives_the_connection_b
     client: Client, vendor: Vendor
 ) -> None:
     deciding = embedded(client)._mutex
+    held, go_on = threading.Event(), threading.Event()
+
+    def decide() -> None:
+        with deciding.lock:
+            held.set()
+            go_on.wait(30)
+
+    def begin_to_decide() -> None:
+        threading.Thread(target=decide).start()
+        held.wait(30)
 
     async def main() -> None:
         inner = Noting()
         async with httpx.AsyncClient(transport=AsyncLimitedTransport("api", inner)) as http:
-            vendor.busy_for, vendor.before_answering = 60, deciding.acquire
+            vendor.busy_for, vendor.before_answering = 60, begin_to_decide
             asking = asyncio.create_task(http.get(vendor.url))
             while inner.response is None:
                 await asyncio.sleep(0.001)
@@ -149,7 +159,7 @@ def test_who_is_cancelled_while_everybody_is_made_to_wait_gives_the_connection_b
             await asyncio.wait([asking])
             assert asking.cancelled()
             assert inner.response.is_closed
-        deciding.release()
+        go_on.set()
 
     asyncio.run(main())
 

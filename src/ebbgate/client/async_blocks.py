@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, ParamSpec, TypeVar
 
 from ebbgate.background import call_in_thread
 from ebbgate.client import blocks, misuse
-from ebbgate.client.client import Client
+from ebbgate.client.claims import ExitMethod, Token, alive_of, has_with_statement
+from ebbgate.client.client import Client, Spending
 from ebbgate.client.decorating import decorated
 from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, See, Wait, acquire
 from ebbgate.client.gate import Gate, LoopPlace
@@ -17,9 +18,9 @@ from ebbgate.client.lease import Lease
 from ebbgate.client.observing import Seen, observers
 from ebbgate.client.terms import Terms
 from ebbgate.client.waiting import Waiter
-from ebbgate.core.commands import Release
+from ebbgate.core.commands import Held, Release
 from ebbgate.core.model import SECOND
-from ebbgate.errors import InvalidUse, LeaseLost
+from ebbgate.errors import EbbgateError, InvalidUse, LeaseLost
 from ebbgate.wire.ids import new_id
 
 P = ParamSpec("P")
@@ -82,7 +83,8 @@ class AsyncBlock(misuse.NotPickled):
     """What `concurrency(...)` returns: an async context manager that gives a `Lease`, and a decorator."""
 
     __slots__ = (
-        "_client", "_gate", "_interrupted", "_lease", "_loop", "_made", "_own", "_place", "_seen", "_task", "_terms",
+        "__weakref__", "_alive", "_client", "_gate", "_interrupted", "_lease", "_loop", "_made", "_own", "_place",
+        "_seen", "_task", "_terms",
     )  # fmt: skip
 
     _instead: ClassVar[str] = "call concurrency(...) in the process that runs the block"
@@ -90,6 +92,8 @@ class AsyncBlock(misuse.NotPickled):
     def __init__(self, client: Callable[[], Client], terms: Terms, made: misuse.Site | None = None) -> None:
         """Not entered yet; `made` is the user's line, for a block that has to be entered or used as a decorator."""
         self._made = made
+        if made is not None:
+            self.__class__ = UnenteredAsyncBlock
         self._own: blocks.OwnSlots | None = None
         self._client = client
         self._terms = terms
@@ -100,10 +104,11 @@ class AsyncBlock(misuse.NotPickled):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[object] | None = None
         self._interrupted = False
+        self._alive: weakref.ref[object] | None = None  # what its `async with` statement holds
 
     async def __aenter__(self) -> Lease:
         """Wait for the slots."""
-        self._made = None
+        self.__class__ = AsyncBlock
         if self._lease is not None:
             raise RuntimeError("this block was entered before; call concurrency(...) again for another")
         terms = self._terms
@@ -115,7 +120,7 @@ class AsyncBlock(misuse.NotPickled):
             gate = await _opened(self._client)
             started_us = gate.clock()
             place = gate.loop_place()
-            held = await run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
+            held = await self._acquire(gate, place)
         except BaseException as error:
             if not blocks.may_run(error, terms, seen):
                 raise
@@ -147,10 +152,24 @@ class AsyncBlock(misuse.NotPickled):
             if seen is not None:
                 seen.let_in(lease)
             return lease
-        self._own = blocks.push_own(gate.name, terms.slots)
+        if not has_with_statement(self):
+            self._alive = None
+            gate.renewer.claims.withdraw(lease.id)
+        self._own = blocks.push_own(gate.name, terms.slots, lease, self._alive)
         if seen is not None:
             seen.let_in(lease)
         return lease
+
+    async def _acquire(self, gate: Gate, place: LoopPlace) -> Held:
+        lease_id = new_id()
+        gate.renewer.claim(alive_of(self), lease_id, place)
+        try:
+            return await run(
+                acquire(self._terms, blocks.caller_of(gate, place, lease_id, self._terms)), place
+            )
+        except EbbgateError:  # not granted; after any other exception nobody knows
+            gate.renewer.claims.withdraw(lease_id)
+            raise
 
     def _interrupt(self, _lease: Lease) -> None:
         """Cancel the block, from whatever thread noticed the loss."""
@@ -163,13 +182,18 @@ class AsyncBlock(misuse.NotPickled):
             self._interrupted = True
             self._task.cancel()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    async def _leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+        *,
+        token: Token | None = None,  # noqa: ARG002 - kept until the coroutine ends; see `ExitMethod`
     ) -> None:
         """Give the slots back; with `strict`, raise `LeaseLost` if they were lost meanwhile."""
         lease, gate, place, terms, task = self._lease, self._gate, self._place, self._terms, self._task
         if lease is None:
-            self._made = None
+            self.__class__ = AsyncBlock
             raise InvalidUse(misuse.NEVER_ENTERED.format("async with"))
         if self._seen is not None:
             self._seen.left(lease, error)
@@ -184,7 +208,10 @@ class AsyncBlock(misuse.NotPickled):
             return
         if self._interrupted and task is not None:
             task.uncancel()
+        if kind is GeneratorExit:  # its loop is closed, or its coroutine: nothing can be awaited any more
+            return
         await place.give_back(Release(lease.id, place.session, place.epoch))
+        gate.renewer.claims.withdraw(lease.id)
         if not (lost and terms.raise_on_loss):
             return
         if error is None or (self._interrupted and isinstance(error, asyncio.CancelledError)):
@@ -192,9 +219,21 @@ class AsyncBlock(misuse.NotPickled):
                 return  # somebody else cancelled it as well: that goes on
             raise LeaseLost(lease.id, lease.names, lease.why) from None
 
+    if TYPE_CHECKING:
+
+        async def __aexit__(
+            self,
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            traceback: TracebackType | None,
+        ) -> None:
+            """Leave the block."""
+    else:
+        __aexit__ = ExitMethod(_leave, is_async=True)
+
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         """Run every call of `function`, sync or async, inside a block of its own."""
-        self._made = None
+        self.__class__ = AsyncBlock
         return decorated(function, self._client, self._terms)
 
     def __repr__(self) -> str:
@@ -204,16 +243,11 @@ class AsyncBlock(misuse.NotPickled):
         )
         return f"<{misuse.shown(self._terms)} of ebbgate.asyncio: {state}>"
 
-    def __del__(self) -> None:
-        """Warn of a block that protected nothing because it was never entered."""
-        if self._made is not None:
-            misuse.warn_of_never_entered(self._made, self._terms, "async with concurrency(...):")
-
     if not TYPE_CHECKING:  # a type checker knows without that these are wrong
 
         def __enter__(self) -> NoReturn:
             """Tell who mixes the two modules up."""
-            self._made = None
+            self.__class__ = AsyncBlock
             raise TypeError(
                 "concurrency of ebbgate.asyncio is entered by: async with concurrency(...); "
                 "for `with`, import it from ebbgate.sync"
@@ -224,8 +258,18 @@ class AsyncBlock(misuse.NotPickled):
 
         def __await__(self) -> NoReturn:
             """Tell who awaits what is to be entered."""
-            self._made = None
+            self.__class__ = AsyncBlock
             raise TypeError("concurrency(...) is not awaited but entered: async with concurrency(...)")
+
+
+class UnenteredAsyncBlock(AsyncBlock):
+    """A block until it is entered. Afterwards it has no `__del__`, where an exception from outside would vanish."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        """Warn of a block that protected nothing because it was never entered."""
+        misuse.warn_of_never_entered(self._made, self._terms, "async with concurrency(...):")
 
 
 async def spend(client: Callable[[], Client], terms: Terms) -> None:
@@ -236,7 +280,9 @@ async def spend(client: Callable[[], Client], terms: Terms) -> None:
     try:
         gate = await _opened(client)
         place = gate.loop_place()
-        held = await run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
+        with Spending(gate, place) as spending:
+            caller = blocks.caller_of(gate, place, spending.lease_id, terms)
+            held = await run(acquire(terms, caller), place)
         if not held.protected:
             blocks.note_inactive(terms, held)
     except BaseException as error:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
@@ -26,13 +27,19 @@ _log.addHandler(logging.NullHandler())
 class OwnSlots:
     """Slots of a gate that a thread or a task chain holds, until it leaves their block."""
 
-    __slots__ = ("gate", "is_held", "slots")
+    __slots__ = ("_alive", "gate", "lease", "slots")
 
-    def __init__(self, gate: str, slots: Slots) -> None:
-        """Held from now on."""
+    def __init__(self, gate: str, slots: Slots, lease: Lease, alive: "weakref.ref[object] | None") -> None:
+        """Held from now on, as long as `alive` is, if it is given."""
+        self._alive = alive
         self.gate = gate
         self.slots = slots
-        self.is_held = True
+        self.lease = lease
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the block was not left, not even by an exception from outside."""
+        return self.lease.is_open and (self._alive is None or self._alive() is not None)
 
 
 own_holds: Final[ContextVar[tuple[OwnSlots, ...]]] = ContextVar("ebbgate_own_holds", default=())
@@ -44,16 +51,16 @@ _noted: Final[set[str]] = set()
 _BLOCKS: Final = ""  # stands among the names that were warned of: no limit is called so
 
 
-def push_own(gate: str, slots: Slots) -> OwnSlots:
+def push_own(gate: str, slots: Slots, lease: Lease, alive: "weakref.ref[object] | None") -> OwnSlots:
     """Note that the current thread or task chain holds these slots of a gate from now on."""
-    own = OwnSlots(gate, slots)
+    own = OwnSlots(gate, slots, lease, alive)
     own_holds.set((*own_holds.get(), own))
     return own
 
 
 def pop_own(own: OwnSlots) -> None:
     """Note that it no longer does; blocks may be left in any order, and in another thread or task."""
-    own.is_held = False
+    own.lease.is_open = False
     holds = own_holds.get()
     if holds and holds[-1] is own:
         own_holds.set(holds[:-1])

@@ -1,21 +1,23 @@
 """The sync face: a driver that runs flows on the calling thread, and the client whose methods users call."""
 
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn, ParamSpec, Self, TypeVar
 
 from ebbgate.client import blocks, misuse
+from ebbgate.client.claims import ExitMethod, alive_of, has_with_statement
 from ebbgate.client.decorating import decorated
 from ebbgate.client.flows import Ask, Flow, GiveBack, Pause, See, Wait, acquire
-from ebbgate.client.gate import Gate, ThreadPlace
+from ebbgate.client.gate import Gate, Place, ThreadPlace
 from ebbgate.client.lease import Lease
 from ebbgate.client.management import Management
 from ebbgate.client.observing import Seen, observers
 from ebbgate.client.terms import Names, OnUnavailable, Seconds, Terms, hold_terms, spend_terms
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Release
-from ebbgate.errors import InvalidUse
+from ebbgate.errors import EbbgateError, InvalidUse
 from ebbgate.wire.ids import new_id
 
 P = ParamSpec("P")
@@ -60,13 +62,17 @@ def run(flow: Flow[T], place: ThreadPlace) -> T:
 class Block(misuse.NotPickled):
     """What `concurrency(...)` returns: a context manager that gives a `Lease`, and a decorator."""
 
-    __slots__ = ("_client", "_gate", "_lease", "_made", "_own", "_place", "_seen", "_terms")
+    __slots__ = (
+        "__weakref__", "_alive", "_client", "_gate", "_lease", "_made", "_own", "_place", "_seen", "_terms",
+    )  # fmt: skip
 
     _instead: ClassVar[str] = "call concurrency(...) in the process that runs the block"
 
     def __init__(self, client: "Callable[[], Client]", terms: Terms, made: misuse.Site | None = None) -> None:
         """Not entered yet; `made` is the user's line, for a block that has to be entered or used as a decorator."""
         self._made = made
+        if made is not None:
+            self.__class__ = UnenteredBlock
         self._own: blocks.OwnSlots | None = None
         self._client = client
         self._terms = terms
@@ -74,10 +80,11 @@ class Block(misuse.NotPickled):
         self._place: ThreadPlace | None = None
         self._lease: Lease | None = None
         self._seen: Seen | None = None
+        self._alive: weakref.ref[object] | None = None  # what its `with` statement holds
 
     def __enter__(self) -> Lease:
         """Wait for the slots."""
-        self._made = None
+        self.__class__ = Block
         blocks.warn_of_blocking(self._terms, "async with concurrency(...)")
         if self._lease is not None:
             raise RuntimeError("this block was entered before; call concurrency(...) again for another")
@@ -90,7 +97,13 @@ class Block(misuse.NotPickled):
             gate = self._client().gate
             place = gate.threads
             started_us = gate.clock()
-            held = run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
+            lease_id = new_id()
+            gate.renewer.claim(alive_of(self), lease_id, place)
+            try:
+                held = run(acquire(terms, blocks.caller_of(gate, place, lease_id, terms)), place)
+            except EbbgateError:  # not granted; after any other exception nobody knows
+                gate.renewer.claims.withdraw(lease_id)
+                raise
         except BaseException as error:
             if not blocks.may_run(error, terms, seen):
                 raise
@@ -116,18 +129,21 @@ class Block(misuse.NotPickled):
             if seen is not None:
                 seen.let_in(lease)
             return lease
-        self._own = blocks.push_own(gate.name, terms.slots)
+        if not has_with_statement(self):
+            self._alive = None
+            gate.renewer.claims.withdraw(lease.id)
+        self._own = blocks.push_own(gate.name, terms.slots, lease, self._alive)
         if seen is not None:
             seen.let_in(lease)
         return lease
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    def _leave(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         """Give the slots back; with `strict`, raise `LeaseLost` if they were lost meanwhile."""
         lease, gate, place, terms = self._lease, self._gate, self._place, self._terms
         if lease is None:
-            self._made = None
+            self.__class__ = Block
             raise InvalidUse(misuse.NEVER_ENTERED.format("with"))
         if self._seen is not None:
             self._seen.left(lease, error)
@@ -139,12 +155,25 @@ class Block(misuse.NotPickled):
         gate.renewer.drop(lease)
         if gate.is_mine():
             place.give_back(Release(lease.id, place.session, place.epoch))
+            gate.renewer.claims.withdraw(lease.id)
             if lost and terms.raise_on_loss and error is None:
                 lease.raise_if_lost()
 
+    if TYPE_CHECKING:
+
+        def __exit__(
+            self,
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            traceback: TracebackType | None,
+        ) -> None:
+            """Leave the block."""
+    else:
+        __exit__ = ExitMethod(_leave)
+
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         """Run every call of `function`, sync or async, inside a block of its own."""
-        self._made = None
+        self.__class__ = Block
         return decorated(function, self._client, self._terms)
 
     def __repr__(self) -> str:
@@ -152,16 +181,11 @@ class Block(misuse.NotPickled):
         state = "not entered; write: with concurrency(...)" if self._lease is None else repr(self._lease)
         return f"<{misuse.shown(self._terms)} of ebbgate.sync: {state}>"
 
-    def __del__(self) -> None:
-        """Warn of a block that protected nothing because it was never entered."""
-        if self._made is not None:
-            misuse.warn_of_never_entered(self._made, self._terms, "with concurrency(...):")
-
     if not TYPE_CHECKING:  # a type checker knows without that this is wrong
 
         async def __aenter__(self) -> NoReturn:
             """Tell who mixes the two modules up."""
-            self._made = None
+            self.__class__ = Block
             raise TypeError(
                 "concurrency of ebbgate.sync is entered by: with concurrency(...); "
                 "for `async with`, import it from ebbgate.asyncio"
@@ -169,6 +193,16 @@ class Block(misuse.NotPickled):
 
         async def __aexit__(self, *_: object) -> None:
             """Never called."""
+
+
+class UnenteredBlock(Block):
+    """A block until it is entered. Afterwards it has no `__del__`, where an exception from outside would vanish."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        """Warn of a block that protected nothing because it was never entered."""
+        misuse.warn_of_never_entered(self._made, self._terms, "with concurrency(...):")
 
 
 class Client(Management):
@@ -221,6 +255,35 @@ class Client(Management):
         spend(lambda: self, spend_terms(names, occupy, timeout_seconds, strict, priority, on_unavailable))
 
 
+class Spending:
+    """The claim of a caller that spends: it ends with the `with` statement."""
+
+    __slots__ = ("__weakref__", "_alive", "_gate", "_place", "lease_id")
+
+    def __init__(self, gate: Gate, place: Place) -> None:
+        """Claim nothing yet."""
+        self._alive: weakref.ref[object] | None = None
+        self._gate = gate
+        self.lease_id = new_id()
+        self._place = place
+
+    def __enter__(self) -> Self:
+        """Claim a lease."""
+        self._gate.renewer.claim(alive_of(self), self.lease_id, self._place)
+        return self
+
+    def _leave(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, EbbgateError):  # after any other exception nobody knows
+            self._gate.renewer.claims.withdraw(self.lease_id)
+
+    if TYPE_CHECKING:
+
+        def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+            """Withdraw the claim if the flow has ended."""
+    else:
+        __exit__ = ExitMethod(_leave)
+
+
 def spend(client: Callable[[], Client], terms: Terms) -> None:
     """Wait until slots of decaying limits are spent."""
     if not terms.slots:
@@ -230,7 +293,8 @@ def spend(client: Callable[[], Client], terms: Terms) -> None:
     try:
         gate = client().gate
         place = gate.threads
-        held = run(acquire(terms, blocks.caller_of(gate, place, new_id(), terms)), place)
+        with Spending(gate, place) as spending:
+            held = run(acquire(terms, blocks.caller_of(gate, place, spending.lease_id, terms)), place)
         if not held.protected:
             blocks.note_inactive(terms, held)
     except BaseException as error:

@@ -111,6 +111,8 @@ def acquire(terms: Terms, caller: Caller) -> Flow[Held]:
                 outcome = yield from _asked(command, until_us, caller)
         if outcome is None:
             yield GiveBack(Release(command.id, caller.session, caller.epoch))
+    except GeneratorExit:  # the driver is gone: nothing can be yielded, and the claim releases the lease
+        raise
     except BaseException:
         yield GiveBack(Release(command.id, caller.session, caller.epoch))
         raise

@@ -51,6 +51,7 @@ class Lease(NotPickled):
         "ended",
         "fencing_token",
         "id",
+        "is_open",
         "names",
         "protected",
         "renewed_us",
@@ -92,6 +93,7 @@ class Lease(NotPickled):
         self.unrenewable = ""  # why no renewal can succeed at present
         self.ended = False
         self.task: HoldingTask | None = None
+        self.is_open = True  # whether its block is still entered
         self._set_deadline(sent_us)
 
     def _set_deadline(self, sent_us: int) -> None:

@@ -1,14 +1,16 @@
-"""Keeping the leases of a process alive: what is due when, and the thread that sees to it."""
+"""Keeping the leases of a process alive, and releasing those whose caller is gone: what is due when, and the thread."""
 
 import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ebbgate.background import BackgroundThread
+from ebbgate.client.claims import Claim, Claims
 from ebbgate.client.lease import Lease, warn_of_closed_loop, warn_of_loss
+from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import FOR_EVER_US, Command, Ended, Held, Outcome, Refused, Release, Renew, Waiting
 from ebbgate.core.model import SECOND
 from ebbgate.counting import counted
@@ -19,6 +21,8 @@ _log: Final = logging.getLogger("ebbgate")
 _RETRY_US: Final = SECOND
 _LONG_US: Final = 3_600 * SECOND
 _LATER_US: Final = 300 * SECOND  # how long a release that failed is worth retrying
+_REAP_US: Final = SECOND // 2  # how often callers that are gone are looked for while the process acquires
+_LINGER: Final = 10  # how many times more after the last acquisition
 
 
 class Upkeep:
@@ -114,6 +118,10 @@ class RenewalGate(Protocol):
         """Make `listen` return now."""
 
 
+if TYPE_CHECKING:
+    from ebbgate.client.gate import Place
+
+
 def planned_us(lease: Lease) -> int:
     """Return when a lease is renewed: a little after it is due, so that others fall due and go along."""
     return lease.renewed_us + lease.duration_us // 3 + lease.duration_us // 30
@@ -133,9 +141,21 @@ class Renewer:
         self._thread: BackgroundThread | None = None
         self._starting = threading.Lock()
         self._planned_us = 0
+        self.claims = Claims()
+        self._is_idle = False  # whether it sleeps although a claim may be added
         self._upkeep = Upkeep(gate.holding, Random().uniform)  # noqa: S311 - its own: programs may have seeded everybody's
         self._losses: list[Lease] = []
         self._over = threading.Event()
+
+    def claim(self, alive: object, lease_id: str, place: "Place") -> None:
+        """Have a lease that is about to be requested released when its caller is gone; see `Claims.add`."""
+        self.claims.add(alive, lease_id, place)
+        if self._thread is None:
+            with contextlib.suppress(RuntimeError):  # no thread can be started now; `hold` says so
+                self._start()
+        elif self._is_idle:
+            self._is_idle = False
+            self._gate.interrupt()
 
     def hold(self, lease: Lease) -> None:
         """Keep a lease alive from now on.
@@ -157,6 +177,7 @@ class Renewer:
 
     def drop(self, lease: Lease) -> None:
         """Never renew a lease again: its block is left."""
+        lease.is_open = False
         self._gate.holding.pop(lease.id, None)
 
     def release_later(self, command: Release) -> None:
@@ -212,23 +233,56 @@ class Renewer:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None and not self._over.is_set():
-                thread = BackgroundThread(self._run, "ebbgate-renewer")
+                thread = BackgroundThread(lambda: self._run(thread), "ebbgate-renewer")
                 thread.start()
-                self._thread = thread  # not before it runs: else nobody would try again
 
-    def _run(self) -> None:
+    def _run(self, thread: BackgroundThread) -> None:
+        # Here and not where it is started: an exception from outside can arrive there after the thread has begun.
+        if self._thread is not None:
+            return
+        self._thread = thread
         while not self._over.is_set():
             try:
-                self._renew()
-                self._release()
-                self._planned_us = FOR_EVER_US  # who holds a lease from now on rings: it may not be counted
-                self._planned_us = self._upkeep.next_us(self._gate.clock())
-                while self._losses:
-                    warn_of_loss(self._losses.pop())
-                self._gate.listen(max(self._planned_us - self._gate.clock(), 0) / SECOND)
-            except Exception:  # noqa: BLE001 - the thread must outlive everything, or leases are lost
+                self._serve()
+            except BaseException:  # noqa: BLE001 - the thread must outlive everything, or leases are lost
                 _log.exception("the renewer failed; it goes on")
                 self._over.wait(_RETRY_US / SECOND)
+
+    def _serve(self) -> None:
+        idle_turns = 0
+        added = -1
+        while not self._over.is_set():
+            self._reap()
+            self._renew()
+            self._release()
+            self._planned_us = FOR_EVER_US  # who holds a lease from now on rings: it may not be counted
+            planned_us = self._upkeep.next_us(self._gate.clock())
+            while self._losses:
+                warn_of_loss(self._losses.pop())
+            idle_turns = 0 if self.claims.added != added else idle_turns + 1
+            added = self.claims.added
+            self._is_idle = idle_turns > _LINGER and not self.claims
+            if self.claims.added != added:
+                self._is_idle = False
+            if not self._is_idle:
+                planned_us = min(planned_us, self._gate.clock() + _REAP_US)
+            self._planned_us = planned_us
+            self._gate.listen(max(planned_us - self._gate.clock(), 0) / SECOND)
+
+    def _reap(self) -> None:
+        """Release the leases whose callers are gone."""
+        until_us = self._gate.clock() + _LATER_US
+        for claim in self.claims.abandoned():
+            self._abandon(claim, until_us)
+
+    def _abandon(self, claim: Claim, until_us: int) -> None:
+        lease = self._gate.holding.pop(claim.lease_id, None)
+        if lease is not None:
+            lease.is_open = False
+        place = claim.place
+        place.forget(Waiter(claim.lease_id))
+        _log.info("the caller of lease %s is gone; it is released", claim.lease_id)
+        self._upkeep.releases.append((Release(claim.lease_id, place.session, place.epoch), until_us))
 
     def _renew(self) -> None:
         gate = self._gate

@@ -71,7 +71,12 @@ class Engine:
     """A book, the version of the store it stands at, and the way from commands to committed outcomes."""
 
     def __init__(
-        self, book: Book, *, new_tag: Callable[[], str], took_in: Callable[[Sequence[Stored] | None], None]
+        self,
+        book: Book,
+        *,
+        new_tag: Callable[[], str],
+        took_in: Callable[[Sequence[Stored] | None], None],
+        is_interruptible: bool = False,
     ) -> None:
         """Make an engine that has loaded nothing yet.
 
@@ -80,6 +85,8 @@ class Engine:
             new_tag: returns a random name for a commit, never the same twice.
             took_in: called with what other processes committed, before the next decision; with None when
                 everything was loaded anew.
+            is_interruptible: whether it runs on threads of users, where any exception may come from outside, as
+                from a signal handler. Then none is taken for a command's defect: it is raised.
         """
         self.book = book
         self.version: Version | None = None
@@ -88,6 +95,7 @@ class Engine:
         self._is_counted = False  # the store itself reported the loss that the book will notice next
         self._new_tag = new_tag
         self._took_in = took_in
+        self._is_interruptible = is_interruptible
         self._unsettled: _Unsettled | None = None
         self._late: list[tuple[Command, Outcome]] = []  # of a batch that turned out to be committed
 
@@ -129,7 +137,9 @@ class Engine:
             try:
                 decision = book.decide(commands, now_us)
                 rows = encode(decision.changes)
-            except Exception:  # noqa: BLE001 - one command's defect must not stop the others
+            except Exception:  # one command's defect must not stop the others
+                if self._is_interruptible:
+                    raise
                 decision = self._decide_one_by_one(commands, now_us)
                 rows = encode(decision.changes)
             base = self.version

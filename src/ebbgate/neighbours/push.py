@@ -107,9 +107,12 @@ class Mailbox:
 
     def empty(self) -> None:
         """Take all pushes that have arrived."""
-        with contextlib.suppress(OSError):
+        try:
             while True:
                 self._socket.recv(16)
+        except OSError as error:
+            if error.errno is None:  # raised by a signal handler, such as a TimeoutError
+                raise
 
     def close(self) -> None:
         """Unbind it."""
@@ -132,8 +135,11 @@ class Pusher:
 
     def push(self, address: str) -> None:
         """Tell whoever listens at `address` to look again."""
-        with contextlib.suppress(OSError):
+        try:
             self._socket.sendto(b"1", address)
+        except OSError as error:
+            if error.errno is None:  # raised by a signal handler, such as a TimeoutError
+                raise
 
     def close(self) -> None:
         """Close the socket."""

@@ -49,7 +49,9 @@ class FileLock:
             return False
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # taken, or the file system has no such locks
+        except OSError as error:  # taken, or the file system has no such locks
+            if error.errno is None:  # raised by a signal handler, such as a TimeoutError
+                raise
             return False
         return True
 

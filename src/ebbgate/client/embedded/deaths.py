@@ -1,10 +1,10 @@
 """Other processes of this machine that have died: noticed by whoever waits, and what they held is passed on."""
 
 import contextlib
-import threading
 from typing import TYPE_CHECKING
 
 from ebbgate.client.embedded.timing import ALIVE_EVERY_US, GIVE_BACK_US
+from ebbgate.client.locks import TrackedLock
 from ebbgate.core.commands import Away
 from ebbgate.errors import StoreUnavailable
 from ebbgate.neighbours.neighbours import Neighbours
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Deaths:
     """A look at whether the other processes live."""
 
-    def __init__(self, gate: "EmbeddedGate", neighbours: Neighbours, mutex: threading.Lock) -> None:
+    def __init__(self, gate: "EmbeddedGate", neighbours: Neighbours, mutex: TrackedLock) -> None:
         """Look for `gate`, whose book only who has `mutex` may read."""
         self._gate = gate
         self._neighbours = neighbours
@@ -26,16 +26,19 @@ class Deaths:
     def find(self) -> list[Away]:
         """Return what is to be said of other processes that have died; looks twice a second at most."""
         now_us = self._gate.store.clock()
-        if now_us - self._checked_us < ALIVE_EVERY_US:
+        if now_us - self._checked_us < ALIVE_EVERY_US or self._mutex.is_mine():
             return []
         self._gate.stay_present()
-        if not self._mutex.acquire(blocking=False):
-            return []
         try:
+            if not self._mutex.acquire(0):
+                return []
             self._checked_us = now_us
             return self.others()
         finally:
-            self._mutex.release()
+            try:
+                self._mutex.release()
+            except RuntimeError:
+                pass  # not acquired
 
     def others(self) -> list[Away]:
         """Return the same, now; the caller has the mutex."""

@@ -10,7 +10,6 @@ and everybody waits for it.
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,15 +23,15 @@ from ebbgate.client.embedded.jobs import Job, fail, is_unknown
 from ebbgate.client.embedded.plan import Plan
 from ebbgate.client.embedded.thread_port import ThreadPort
 from ebbgate.client.embedded.timing import COMPANY_CALLS, GIVE_BACK_US, PRESENT_EVERY_US, RECENT_MAX, TURN_US
+from ebbgate.client.locks import TrackedLock
 from ebbgate.client.renewal import Renewer
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.book import Book
 from ebbgate.core.commands import Acquire, Away, Command, Held, Hello, Outcome, Release, Tick, Told, Waiting
 from ebbgate.core.model import SECOND, Lease, Stored
-from ebbgate.counting import counted
 from ebbgate.engine.drive import drive
 from ebbgate.engine.engine import Engine
-from ebbgate.errors import EbbgateError, InternalError, StoreUnavailable
+from ebbgate.errors import EbbgateError, StoreUnavailable
 from ebbgate.neighbours.neighbours import Neighbours
 from ebbgate.stores.base import PATIENCE_US, Busy, EmbeddedStore
 from ebbgate.wire.ids import new_id
@@ -72,8 +71,11 @@ class EmbeddedGate:
         self.waiters = self.hearing.waiters
         self.plan = Plan(self.sessions)
         self.ports = self.plan.ports
-        self.engine = Engine(book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in)
-        self._mutex = threading.Lock()
+        self.engine = Engine(
+            book, new_tag=lambda: os.urandom(8).hex(), took_in=self._took_in, is_interruptible=True
+        )
+        self._mutex = TrackedLock()
+        self._has_turn = False  # whether the file lock may be taken
         self._jobs: deque[Job] = deque()
         self._neighbours = Neighbours(path, self.session)
         self.push = self._neighbours.push
@@ -119,24 +121,36 @@ class EmbeddedGate:
         Returns:
             Whether this thread carried them out, or gave up; else another one did, with its own patience.
         """
+        self._mutex.refuse_reentry()
         self._jobs.extend(jobs)
-        if not self._mutex.acquire(timeout=patience_us / SECOND):
-            fail(jobs, StoreUnavailable("other threads of this process wait for the store; it may pass"))
-            return True
         try:
+            if not self._mutex.acquire(patience_us):
+                fail(
+                    jobs,
+                    StoreUnavailable("timed out: other threads of this process are using the store; retry"),
+                )
+                return True
             if jobs[-1].done:
                 return False
             together = [self._jobs.popleft() for _ in range(len(self._jobs))]
+            if jobs[-1] not in together:  # a thread took them and was interrupted
+                together += jobs
             self._work(together, self._turn(patience_us), patience_us)
         finally:
-            self._mutex.release()
+            try:
+                self._mutex.release()
+            except RuntimeError:
+                pass  # not acquired
         return True
 
     def try_jobs(self, jobs: list[Job]) -> bool:
         """Do as `do_jobs` does if it can be done without waiting for anybody; else return False."""
-        if not self._mutex.acquire(blocking=False):
+        if self._mutex.is_mine():
             return False
         try:
+            if not self._mutex.acquire(0):
+                return False
+            self._has_turn = True
             if not self.store.try_lock():
                 return False
             self._work(jobs, True, 0)
@@ -145,11 +159,15 @@ class EmbeddedGate:
                 job.done = False
             return False
         finally:
-            self._mutex.release()
+            try:
+                self._mutex.release()
+            except RuntimeError:
+                pass  # not acquired
         return True
 
     def _turn(self, patience_us: int) -> bool:
         """Wait for the turn to write; who has to wait takes in meanwhile what the others have written."""
+        self._has_turn = True
         if self.store.try_lock():
             return True
         with contextlib.suppress(EbbgateError):
@@ -158,6 +176,24 @@ class EmbeddedGate:
 
     def _work(self, jobs: list[Job], locked: bool, patience_us: int | None) -> None:
         """Carry out jobs in one commit; the mutex is held."""
+        try:
+            told = self._decided(jobs, locked, patience_us)
+            for tell in told:
+                self._deliver(tell)
+            for lease in self._promoted:
+                if lease.wake and lease.session not in self.sessions:
+                    self.push(lease.wake)  # to take in what it missed and to plan for its turn
+        except Busy:
+            raise
+        except BaseException:
+            # A defect, or an exception from outside, as from a signal handler. It is for the caller of this thread,
+            # as it is. The callers of other threads try again; outcomes not delivered are found when all is loaded.
+            self.engine.forget()
+            fail(jobs, StoreUnavailable("another thread was interrupted while it executed this call; retry"))
+            raise
+
+    def _decided(self, jobs: list[Job], locked: bool, patience_us: int | None) -> list[Told]:
+        """Carry out jobs in one commit; return what is to be told then."""
         told: list[Told] = []
         self._promoted.clear()
         try:
@@ -172,26 +208,16 @@ class EmbeddedGate:
         except EbbgateError as error:
             self.plan.failed(self.store.clock())
             fail(jobs, error)
-        except Busy:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other callers must go on
-            _log.exception("a defect: %s failed; everything is loaded again", counted(len(jobs), "command"))
-            self.engine.forget()
-            fail(jobs, InternalError(f"this is a defect of ebbgate, please report it: {error!r}"))
-        except BaseException:  # a signal handler raised, as at Ctrl-C
-            self.engine.forget()  # who could not be told any more hears of it when everything is loaded anew
-            fail(jobs, StoreUnavailable("another thread was interrupted; asked again, it may pass"))
-            raise
         finally:
             if locked:
-                self.store.unlock()
+                self._give_up_turn()
             for job in jobs:
                 job.done = True
-        for tell in told:
-            self._deliver(tell)
-        for lease in self._promoted:
-            if lease.wake and lease.session not in self.sessions:
-                self.push(lease.wake)  # to take in what it missed and to plan for its turn
+        return told
+
+    def _give_up_turn(self) -> None:
+        self.store.unlock()
+        self._has_turn = False
 
     def _refresh(self, patience_us: int | None) -> None:
         version = self.engine.version
@@ -235,26 +261,38 @@ class EmbeddedGate:
 
     def look(self, patience_us: int = PATIENCE_US) -> None:
         """Take in what other processes did, and do what time calls for; those concerned are told."""
-        if not self._mutex.acquire(timeout=patience_us / SECOND):
-            return  # whoever decides right now takes it in as well
+        if self._mutex.is_mine():
+            return
         try:
+            if not self._mutex.acquire(patience_us):
+                return  # whoever decides right now takes it in as well
+            if self._has_turn:  # a call was interrupted
+                self._give_up_turn()
             due_now = self._look(max(patience_us, 1))
         finally:
-            self._mutex.release()
+            try:
+                self._mutex.release()
+            except RuntimeError:
+                pass  # not acquired
         if due_now:
             with contextlib.suppress(StoreUnavailable):  # whoever waits keeps waiting
                 self.call([], patience_us=GIVE_BACK_US)
 
     def try_look(self) -> bool:
         """Do as `look` does if it can be done without waiting for anybody; else return False."""
-        if not self._mutex.acquire(blocking=False):
+        if self._mutex.is_mine():
             return False
         try:
+            if not self._mutex.acquire(0):
+                return False
             due_now = self._look(0)
         except Busy:
             return False
         finally:
-            self._mutex.release()
+            try:
+                self._mutex.release()
+            except RuntimeError:
+                pass  # not acquired
         return not due_now or self.try_jobs([Job((), None)])  # should it fail, whoever waits keeps waiting
 
     def _look(self, patience_us: int) -> bool:
@@ -309,7 +347,8 @@ class EmbeddedGate:
     def threads(self) -> ThreadPort:
         """Where the threads of this process wait; made on first use."""
         if self._threads is None:
-            with self._mutex:
+            self._mutex.refuse_reentry()
+            with self._mutex.lock:
                 if self._threads is None:
                     self._threads = ThreadPort(self)
         return self._threads
@@ -369,11 +408,12 @@ class EmbeddedGate:
 
     def read(self, question: Callable[[Book, int], T]) -> T:
         """Answer a question from the newest records; what the dead held is passed on before."""
-        with self._mutex:
+        self._mutex.refuse_reentry()
+        with self._mutex.lock:
             self._refresh(None)
             dead = self.deaths.others()
         self.deaths.bury(dead)
-        with self._mutex:
+        with self._mutex.lock:
             self._refresh(None)
             now_us = self.store.clock()
             self.book.next_due(now_us)  # parks whoever came in by others' commits
@@ -381,14 +421,19 @@ class EmbeddedGate:
 
     def see(self, question: Question, patience_us: int = SECOND) -> Answer | None:
         """Answer a question from what this process knows, without reading the file; None: others decide so long."""
-        if not self._mutex.acquire(timeout=patience_us / SECOND):
+        if self._mutex.is_mine():
             return None
         try:
+            if not self._mutex.acquire(patience_us):
+                return None
             now_us = self.store.clock()
             self.book.next_due(now_us)
             return answer(question, self.book, now_us, list)
         finally:
-            self._mutex.release()
+            try:
+                self._mutex.release()
+            except RuntimeError:
+                pass  # not acquired
 
     def question(self, question: Question) -> Answer:
         """Answer a question from the newest records; see `wire.questions`."""

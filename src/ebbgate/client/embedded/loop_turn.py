@@ -48,7 +48,12 @@ class LoopTurn:
             return
         batch, self._queue = self._queue[:BATCH_MAX], self._queue[BATCH_MAX:]
         jobs = [job for job, _ in batch]
-        if self._gate.try_jobs(jobs):
+        try:
+            is_carried_out = self._gate.try_jobs(jobs)
+        except BaseException:  # from outside: a signal handler raised
+            _tell(batch)  # that it failed
+            raise
+        if is_carried_out:
             _tell(batch)
             if self._queue:
                 self._begun = True

@@ -4,11 +4,13 @@ One of them listens and looks for all; the others sleep until it tells them, or 
 them takes over. Under both lies a poll: a push is only a hint.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ebbgate.client.embedded.timing import patience_of
+from ebbgate.client.locks import TrackedLock
 from ebbgate.client.waiting import Waiter
 from ebbgate.core.commands import Acquire, Outcome
 from ebbgate.core.model import SECOND
@@ -24,6 +26,10 @@ POLL_MAX_US: Final = 400_000
 """The same for one far behind, who is told long before it matters."""
 
 
+FOLLOW_US: Final = SECOND // 2
+"""How soon a thread looks whether another one still listens for it."""
+
+
 def pause_us(gate: "EmbeddedGate") -> int:
     """Return how long a waiting process may sleep before it must look again; 0 or less: it is time."""
     poll_us = min(POLL_US + POLL_US // 8 * gate.hearing.ahead(gate.book), POLL_MAX_US)
@@ -36,7 +42,8 @@ class ThreadPort:
 
     def __init__(self, gate: "EmbeddedGate") -> None:
         self._gate = gate
-        self._leading = threading.Lock()
+        self._leading = TrackedLock()
+        self._is_led = False  # whether a thread listens; may be wrong for a second after an interrupt
         self._followers: list[threading.Event] = []
         self._mailbox = gate.new_mailbox()
         self.address = self._mailbox.address
@@ -62,14 +69,25 @@ class ThreadPort:
         clock = self._gate.clock
         try:
             while waiter.outcome is None and (until_us is None or clock() < until_us):
-                if self._leading.acquire(blocking=False):
-                    waiter.notify = self._rouser()
-                    try:
+                leads = False
+                if self._leading.is_mine():  # a signal handler of the thread that listens waits, too
+                    self._follow(woken, until_us)
+                    continue
+                try:
+                    leads = self._leading.acquire(0)
+                    if leads:
+                        self._is_led = True
+                        waiter.notify = self._rouser()
                         self._lead(waiter, until_us)
-                    finally:
-                        waiter.notify = woken.set
+                finally:
+                    waiter.notify = woken.set
+                    if leads:
+                        self._is_led = False
+                    try:
                         self._leading.release()
-                else:
+                    except RuntimeError:
+                        pass  # not acquired
+                if not leads:
                     self._follow(woken, until_us)
         finally:
             self._call_a_leader()
@@ -77,20 +95,23 @@ class ThreadPort:
     def _follow(self, woken: threading.Event, until_us: int | None) -> None:
         """Sleep until told something: that the waiting is over, or that nobody leads any more."""
         left_us = SECOND if until_us is None else until_us - self._gate.clock()
-        self._followers.append(woken)
         try:
+            self._followers.append(woken)
             # Who left the lead before this one stood in the list could not call it: hence the second look.
-            if self._leading.locked():
-                woken.wait(min(max(left_us, 0), SECOND) / SECOND)
+            if self._is_led:
+                woken.wait(min(max(left_us, 0), FOLLOW_US) / SECOND)
         finally:
-            self._followers.remove(woken)
+            with contextlib.suppress(ValueError):  # it was called
+                self._followers.remove(woken)
         woken.clear()
 
     def _call_a_leader(self) -> None:
         """Wake one follower if nobody leads: whoever leaves does this, for the call may have been meant for it."""
-        if not self._leading.locked():
-            for follower in self._followers[:1]:
-                follower.set()
+        if not self._is_led:
+            with contextlib.suppress(IndexError):
+                self._followers.pop(
+                    0
+                ).set()  # removed, so that one left behind by an interrupt is called once
 
     def _rouser(self) -> Callable[[], None]:
         """Return what ends the listening of this thread; it need not tell itself."""
@@ -120,7 +141,7 @@ class ThreadPort:
 
     def nudge(self) -> None:
         """Wake whoever listens, to look sooner."""
-        if self._leading.locked():
+        if self._is_led:
             self._gate.push(self.address)
 
     def close(self) -> None:

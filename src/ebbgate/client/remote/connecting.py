@@ -3,6 +3,7 @@
 Connecting may take seconds; done aside, it blocks no event loop, and no caller beyond its own timeout.
 """
 
+import _thread
 import contextlib
 import logging
 import threading
@@ -77,7 +78,12 @@ class Connector:
                 return
             self._is_running = True
         try:
-            BackgroundThread(self._run, "ebbgate-connect").start()
+            try:
+                # Not a `threading.Thread`: its start waits for the thread, and its end runs Python code in whatever
+                # thread drops it last, where an exception from a signal handler would vanish.
+                _thread.start_new_thread(self._run, ())
+            except RuntimeError:
+                BackgroundThread(self._run, "ebbgate-connect").start()
         except RuntimeError as error:
             self._is_running = False
             raise ServerUnavailable(f"nothing can be connected: {error}", transient=False) from error
@@ -140,7 +146,7 @@ class Connector:
                 self._is_wanted = False
             try:
                 self._connect()
-            except Exception:  # noqa: BLE001 - callers wait for it: they hear of it, and ask again
+            except BaseException:  # noqa: BLE001 - callers wait for it: they hear of it, and ask again
                 _log.exception("a defect: connecting failed")
                 self._channel.not_connected(InternalError("connecting failed; this is a defect of ebbgate"))
 

@@ -1,6 +1,7 @@
 """Opening a connection to one of several servers: sockets, the upgrade, the greeting. It blocks, in a thread."""
 
 import contextlib
+import errno
 import logging
 import select
 import socket
@@ -14,6 +15,7 @@ from typing import Final
 
 from websockets.exceptions import InvalidState
 
+from ebbgate.client.locks import is_from_the_system
 from ebbgate.client.progress import next_moment_us
 from ebbgate.client.remote.addresses import Address
 from ebbgate.client.remote.line import Broken, Line, Message
@@ -97,12 +99,15 @@ class Connection:
         poll = new_poll()
         poll.register(self._fd, select.POLLOUT)
         if not poll.poll(SEND_SECONDS * 1_000):
-            raise TimeoutError(f"the server took nothing for {SEND_SECONDS:g} s")
+            raise TimeoutError(errno.ETIMEDOUT, f"the server took nothing for {SEND_SECONDS:g} s")
 
     def shut_down(self) -> None:
         """Have whoever reads or writes it see its end."""
-        with contextlib.suppress(OSError):
+        try:
             self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError as error:
+            if not is_from_the_system(error):
+                raise
 
     def part(self, byes: Sequence[ByeItem], unsent: bytes, patience_us: int) -> None:
         """Say good-bye after what was not sent yet, wait until it was heard, and close; it blocks for so long."""
@@ -119,8 +124,11 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket, and nothing else: what the kernel was given is still sent."""
-        with contextlib.suppress(OSError):
+        try:
             self.sock.close()
+        except OSError as error:
+            if not is_from_the_system(error):
+                raise
 
 
 class Dialler:
@@ -143,7 +151,8 @@ class Dialler:
         self.chance = Random()  # noqa: S311 - its own: programs may have seeded everybody's
         self._not_before: dict[Address, float] = {}  # servers that have asked not to come back sooner
         self._failed_at: dict[Address, float] = {}  # when servers failed last
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        # Not a WeakSet: its callbacks are Python code, in which an exception from a signal handler would vanish.
+        self._sockets: dict[int, weakref.ref[socket.socket]] = {}
         self._seekers: list[weakref.WeakMethod[Callable[[], None]]] = []
         self._was_found = False  # whether any server ever answered
         self._away_at = 0.0  # since when none has, and when that was seen last, by the monotonic clock
@@ -229,7 +238,7 @@ class Dialler:
         deadline = time.monotonic() + seconds
         try:
             sock = _connected(address, seconds)
-            self._sockets.add(sock)
+            self._remember(sock)
             try:
                 return self._greet(sock, address, hello, deadline)
             except BaseException:
@@ -245,9 +254,17 @@ class Dialler:
 
     def abandon(self) -> None:
         """Close this process's copies of all sockets after a fork; over none of them anything is said."""
-        for sock in list(self._sockets):
-            with contextlib.suppress(OSError):
-                sock.close()
+        for found in list(self._sockets.values()):
+            sock = found()
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    sock.close()
+
+    def _remember(self, sock: socket.socket) -> None:
+        for key, found in list(self._sockets.items()):
+            if found() is None:
+                self._sockets.pop(key, None)
+        self._sockets[id(sock)] = weakref.ref(sock)
 
     def _greet(self, sock: socket.socket, address: Address, hello: HelloItem, deadline: float) -> Connection:
         if address.secure and self._tls is None:

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import InvalidHandshake, InvalidStatus, PayloadTooBig, ProtocolError
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
@@ -34,6 +34,7 @@ TOGETHER_MAX: Final = min(1_000, ITEMS_MAX)
 """How many items one message up holds."""
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
+_MALFORMED: Final = (ProtocolError, PayloadTooBig, UnicodeDecodeError, EOFError)
 
 Message = tuple[int, list[Down]]
 """The store's time when it was sent, and its items."""
@@ -243,8 +244,11 @@ class Line:
         closing = protocol.close_rcvd
         if closing is not None and closing.code == BAD_MESSAGE:
             raise InternalError(f"the server does not understand this client: {closing.reason}")
+        failure = protocol.parser_exc
+        if failure is not None and not isinstance(failure, _MALFORMED):
+            raise failure  # from outside, as from a signal handler
         why = f"the server closed the connection: {closing}" if closing else "the connection failed"
-        raise Broken(why) from protocol.parser_exc
+        raise Broken(why) from failure
 
 
 def _read(text: bytes | bytearray | memoryview) -> Message:

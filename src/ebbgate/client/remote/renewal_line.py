@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ebbgate.client.lease import Lease
+from ebbgate.client.locks import is_from_the_system
 from ebbgate.client.remote.connecting import Connector
 from ebbgate.client.remote.desk import SESSION_CODES
 from ebbgate.client.remote.dialling import READ_BYTES, Connection, Dialler, Stale, refusal_of
@@ -81,8 +82,11 @@ class RenewalLine:
 
     def interrupt(self) -> None:
         """Make `listen` return now."""
-        with contextlib.suppress(OSError):  # it was rung before, or all is over
+        try:
             self._bell.send(b"\0")
+        except OSError as error:  # it was rung before, or all is over
+            if not is_from_the_system(error):
+                raise
 
     def listen(self, timeout_seconds: float) -> None:
         """Return when something may have become of a held lease, or after the timeout."""

@@ -6,10 +6,12 @@ is alone pays for no other.
 """
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable
 from typing import Final
 
+from ebbgate.client.locks import is_from_the_system
 from ebbgate.client.remote.answers import answer_in
 from ebbgate.client.remote.asked import Sleeper, ThreadAsked
 from ebbgate.client.remote.channel import Channel, is_final
@@ -30,6 +32,9 @@ from ebbgate.errors import EbbgateError, ServerUnavailable
 from ebbgate.wire.questions import Answer, Question
 from ebbgate.wire.stream import AnswerItem, AskItem, ByeItem, HelloItem, ReleaseItem, Up
 
+FOLLOW_US: Final = SECOND // 4
+"""How often a thread that sleeps looks whether another one still reads for it."""
+
 LOOK_US: Final = SECOND
 """How often whoever reads looks what time calls for."""
 
@@ -43,7 +48,7 @@ class ThreadChannel(Channel):
         self._connector = Connector(self, dialler)
         self._mutex = threading.Lock()  # guards all of this, the desk and the line; held for microseconds
         self._sending = threading.Lock()
-        self._leader = 0  # the thread that reads; 0: none
+        self._leader = 0  # the thread that reads; 0: none, or one that was interrupted
         self._led: Connection | None = None  # what it reads, or read last: not always the connection of now
         self._followers: list[Sleeper] = []
         self._look_us = 0  # when whoever reads looks next though there is always something to read
@@ -169,11 +174,13 @@ class ThreadChannel(Channel):
                     data = self._desk.encoded(connection.line)
                 if data:
                     connection.send(data)
-        except OSError as error:
+        except BaseException as error:
+            if not (
+                isinstance(error, OSError) and is_from_the_system(error)
+            ):  # from outside: how much was sent?
+                self._break(connection)
+                raise
             self._drop(connection, error)
-        except BaseException:
-            self._break(connection)  # it is not known how much was sent
-            raise
 
     # --- waiting
 
@@ -206,10 +213,11 @@ class ThreadChannel(Channel):
                     if connection is not None:
                         self._read(connection, left_us)
                     else:
-                        sleeper.sleep(left_us)
+                        sleeper.sleep(min(left_us, FOLLOW_US))
+                        self._check_leader()
                 finally:
                     if connection is None:
-                        with self._mutex:
+                        with self._mutex, contextlib.suppress(ValueError):  # it was called
                             self._followers.remove(sleeper)
         finally:
             with self._mutex:
@@ -223,7 +231,15 @@ class ThreadChannel(Channel):
     def _call_a_leader(self) -> None:
         """Wake one follower if nobody reads: whoever leaves does this, for the call may have been meant for it."""
         if self._leader == 0 and self._connection is not None and self._followers:
-            self._followers[0].wake()
+            self._followers.pop(0).wake()  # removed, so that one left behind by an interrupt is called once
+
+    def _check_leader(self) -> None:
+        """Replace a leader that does not read any more: an exception from outside ended it."""
+        leader = self._leader
+        if leader not in {0, threading.get_ident()} and not _is_reading(leader):
+            with self._mutex:
+                if self._leader == leader:
+                    self._leader = 0
 
     def _read(self, connection: Connection, patience_us: int) -> None:
         """Take in what comes, as the one that reads for all."""
@@ -241,14 +257,17 @@ class ThreadChannel(Channel):
                 answers = self._desk.has_news(connection.line)
         except BlockingIOError:
             return
-        except (OSError, Broken, EbbgateError) as error:
+        except (Broken, EbbgateError) as error:
             if isinstance(error, EbbgateError):
                 self.not_connected(error)
             self._drop(connection, error)
             return
-        except BaseException:
-            self._break(connection)  # an interrupt: half of what came may be lost
-            raise
+        except BaseException as error:
+            if not (isinstance(error, OSError) and is_from_the_system(error)):
+                self._break(connection)  # from outside: half of what came may be lost
+                raise
+            self._drop(connection, error)
+            return
         if answers:
             self._see_to_news(connection)
         if self._clock() >= self._look_us and connection is self._connection:
@@ -382,3 +401,17 @@ class ThreadChannel(Channel):
         connection = self._connection
         if connection is not None:
             self._drop(connection, ConnectionError("closed"))
+
+
+_UNTIL: Final = ThreadChannel._until.__code__
+
+
+def _is_reading(thread: int) -> bool:
+    """Tell whether a thread is inside `ThreadChannel._until`."""
+    for _ in range(3):  # its stack may change while it is walked
+        frame = sys._current_frames().get(thread)
+        while frame is not None:
+            if frame.f_code is _UNTIL:
+                return True
+            frame = frame.f_back
+    return False
