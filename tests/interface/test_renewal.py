@@ -156,7 +156,7 @@ def test_without_a_thread_to_renew_it_no_lease_is_given_until_there_is_one(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(errors.StoreUnavailable, match="thread"):
         concurrency("db").__enter__()
     assert client.read_limit("db").held_slots == 0
     monkeypatch.setattr(threading.Thread, "start", start)

@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,18 +30,25 @@ def test_sessions_of_one_instant_have_sockets_of_their_own_and_outlive_each_othe
             one.close()
 
 
-def test_a_link_at_the_wake_folder_is_not_followed(tmp_path: Path) -> None:
-    store = tmp_path / "limits.db"
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "limits.db-wake").symlink_to(tmp_path / "elsewhere")
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder with a name that leaves room for that of a socket."""
+    with tempfile.TemporaryDirectory(prefix="eg") as name:
+        yield Path(name)
+
+
+def test_a_link_at_the_wake_folder_is_not_followed(short_path: Path) -> None:
+    store = short_path / "limits.db"
+    (short_path / "elsewhere").mkdir()
+    (short_path / "limits.db-wake").symlink_to(short_path / "elsewhere")
     with pytest.raises(PermissionError, match="is not a folder of this user"):
         wake_folder(store)
 
 
 def test_folders_of_dead_processes_without_a_file_are_removed_at_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(short_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     program = (
         "import os, signal, ebbgate\n"
@@ -49,7 +57,7 @@ def test_folders_of_dead_processes_without_a_file_are_removed_at_the_next_start(
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
-    (left,) = tmp_path.iterdir()
+    (left,) = short_path.iterdir()
     living = Neighbours(None, "living")
     assert not left.exists()
     other = Neighbours(None, "other")
@@ -57,7 +65,7 @@ def test_folders_of_dead_processes_without_a_file_are_removed_at_the_next_start(
     for one in (living, other):
         one.mailbox.close()
         one.close()
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_path.iterdir()) == []
 
 
 def test_who_has_too_few_descriptors_is_told_so_and_leaves_none_open() -> None:

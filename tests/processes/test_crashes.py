@@ -135,8 +135,8 @@ def test_a_stopped_process_that_sits_on_the_lock_file_stops_nobody(client: Clien
     stopped.signal(signal.SIGCONT)
 
 
-def test_leaving_python_releases_what_is_held(client: Client, start: Start) -> None:
-    """Even from a thread that is in the middle of its block."""
+def test_a_daemon_thread_keeps_its_slot_until_the_process_has_ended(client: Client, start: Start) -> None:
+    """It may run until then."""
     client.create_limit("db", 1)
     program = start(
         """
@@ -154,7 +154,7 @@ def test_leaving_python_releases_what_is_held(client: Client, start: Start) -> N
     assert program.ends() == 0
     assert client.read_limit("db").held_slots == 0
     ended = client.list_leases("db", "ended")[0]
-    assert ended.why == "released"
+    assert ended.why == "lost_holder"
     assert ended.holder.pid == program.process.pid, "history names a process that is gone"
 
 

@@ -93,7 +93,7 @@ def serve(store: str) -> Iterator[Serve]:
         return server
 
     yield start
-    connect._close_all()  # what clients opened, while there is somebody to say good-bye to
+    connect._close_all(at_exit=False)  # what clients opened, while there is somebody to say good-bye to
     for context in reversed(running):
         context.__exit__(None, None, None)  # type: ignore[attr-defined]
 
@@ -108,7 +108,7 @@ def launch(store: str, tmp_path: Path) -> Iterator[Launch]:
         return running[-1]
 
     yield start
-    connect._close_all()
+    connect._close_all(at_exit=False)
     for server in running:
         if server.process.poll() is None:
             server.go_on()

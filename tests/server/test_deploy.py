@@ -72,6 +72,7 @@ def test_every_option_has_its_variable_and_the_default_of_the_server() -> None:
         "recovery_grace": "recovery_grace_seconds", "lease_duration_min": "lease_duration_min_seconds",
         "prefect_wait": "prefect_wait_seconds",
         "drain_seconds": "drain_seconds", "connections_max": "connections_max", "log_level": "log_level",
+        "allow_empty_store": "allow_empty_store", "unknown_limits": "unknown_limits",
     }.items():  # fmt: skip
         assert defaults.pop(flag) == getattr(own, field)
     assert (defaults.pop("store_upgrade") == "auto") is own.upgrade

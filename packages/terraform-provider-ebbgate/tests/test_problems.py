@@ -114,7 +114,7 @@ def test_a_limit_in_use_is_destroyed_only_by_force(workspace: Workspace, limits:
     workspace.apply()
     with limits.holding(name):
         failed = workspace.apply("-destroy", code=1)
-        assert f"limit '{name}' has 1 holder(s) and 0 waiter(s)" in failed.said
+        assert f"limit '{name}' has 1 holder and 0 waiters" in failed.said
         assert "or set force_destroy = true, apply, then destroy" in failed.said
         assert limits.get(name)["held_slots"] == 1
         assert workspace.plan() == {}

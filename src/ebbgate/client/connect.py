@@ -127,16 +127,16 @@ def close_gate(url: str, api_key: str | None = None) -> None:
         gate.close()
 
 
-def _close_all() -> None:
-    """Close every gate when the interpreter exits; an error of one does not keep the others open."""
+def _close_all(*, at_exit: bool = True) -> None:
+    """Close every gate, as when the interpreter exits; an error of one does not keep the others open."""
     global _is_exiting  # noqa: PLW0603 - it happens once
     with _opening:
-        _is_exiting = True
+        _is_exiting = at_exit
         gates = list(_gates.values())
         _gates.clear()
     for gate in gates:
         try:
-            gate.close(at_exit=True)
+            gate.close(at_exit=at_exit)
         except Exception:  # noqa: BLE001 - the handlers of others come after this one
             _log.exception("a connection could not be closed at exit")
 

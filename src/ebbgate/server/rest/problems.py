@@ -20,6 +20,7 @@ _log: Final = logging.getLogger("ebbgate.server")
 
 STATUSES: Final = {
     "invalid_request": (HTTPStatus.UNPROCESSABLE_ENTITY, "An argument is wrong"),
+    "invalid_use": (HTTPStatus.UNPROCESSABLE_ENTITY, "An object is used in a way that is not supported"),
     "invalid_limit": (HTTPStatus.UNPROCESSABLE_ENTITY, "A limit cannot be so"),
     "limit_not_found": (HTTPStatus.NOT_FOUND, "No such limit"),
     "limit_exists": (HTTPStatus.CONFLICT, "The name is taken"),
