@@ -102,7 +102,7 @@ def assert_nothing_is_left(client: Client, *names: str, within_seconds: float = 
         if not any(held or waiting for held, waiting in left.values()):
             break
         assert time.monotonic() < deadline, f"left behind (held, waiting): {left}"
-        time.sleep(0.01)
+        threading.Event().wait(0.01)
     errors: list[BaseException] = []
 
     def acquire() -> None:

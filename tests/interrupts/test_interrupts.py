@@ -138,7 +138,7 @@ def test_an_interrupted_wait_leaves_no_place_in_the_queue(client: Client, kind: 
     deadline = time.monotonic() + 5
     while client.read_limit("slow").waiting:
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        threading.Event().wait(0.01)
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -170,7 +170,7 @@ def test_an_exception_set_in_a_thread_ends_its_call_and_leaves_nothing(
             deadline = time.monotonic() + 30
             again = time.monotonic() + 1
             while len(seen) <= number and time.monotonic() < deadline:
-                time.sleep(random.uniform(0, 0.002))
+                threading.Event().wait(random.uniform(0, 0.002))
                 if time.monotonic() > again:  # CPython gave it to a thread that the thread was just starting
                     set_in_thread(thread, kind)
                     again += 1

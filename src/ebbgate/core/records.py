@@ -42,9 +42,7 @@ class Records:
         self.requests: dict[str, ManagementRequest] = {}
         self.queue = Queue(self.settings.patience_us, self)
         self.lives = self.queue.lives
-        self.by_session: dict[
-            str, dict[str, None]
-        ] = {}  # held leases, in the order in which they were granted
+        self.by_session: dict[str, dict[str, None]] = {}  # held leases, in no order
         self.waiting_by_session: dict[str, dict[str, None]] = {}
         self.closing: dict[str, None] = {}  # sessions that have ended, and still have leases to end
         self.expiries: list[tuple[int, str]] = []

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Collection
 from dataclasses import replace
-from itertools import islice, takewhile
+from itertools import islice
 from operator import attrgetter
 from typing import Final
 
@@ -81,8 +81,9 @@ def _leave(ledger: Ledger, session: Session) -> bool:
         if session.id in ledger.by_session:
             return False
     else:  # what was granted while its waiters were being cancelled, one slice after the other
-        late = takewhile(lambda id_: ledger.leases[id_].at_us > session.away_due_us, reversed(holding))
-        _end_some(ledger, dict.fromkeys(late), "cancelled")
+        # All are looked at: an undone decision, or loading, leaves them in another order than they were granted.
+        late = [id_ for id_ in holding if ledger.leases[id_].at_us > session.away_due_us]
+        _end_some(ledger, late, "cancelled")
     if session.id not in ledger.by_session:
         ledger.put_session(session.id, None)
     else:
