@@ -236,18 +236,18 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_an_interrupted_event_loop_leaves_nothing(client: Client, count: int) -> None:
+def test_an_interrupted_event_loop_leaves_nothing(file_client: Client, count: int) -> None:
     """Ctrl-C ends one `asyncio.run` after the other, at any instant; the process lives on."""
     share = count if count == FEW else count // 10  # each makes a loop of its own
     program = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED_LOOPS, client.url, str(share), str(SEED)],
+        [sys.executable, "-c", INTERRUPTED_LOOPS, file_client.url, str(share), str(SEED)],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:
         assert program.stdout is not None
         assert program.stdout.readline() == "done\n", f"seed {SEED}"
-        assert_nothing_is_left(client, "slot", within_seconds=5)
-        assert acquires_within_a_second(client.url)
+        assert_nothing_is_left(file_client, "slot", within_seconds=5)
+        assert acquires_within_a_second(file_client.url)
     finally:
         program.kill()
         program.communicate()

@@ -99,7 +99,9 @@ class Presence:
         """Return whether the file is still the one at its path: if it is not, a new `Presence` is needed."""
         try:
             return self._path.stat().st_ino == self._inode
-        except OSError:
+        except OSError as error:
+            if error.errno is None:  # raised by a signal handler, such as a TimeoutError
+                raise
             return False
 
     def is_alive(self, offset: int) -> bool:
@@ -115,7 +117,9 @@ class Presence:
     def _is_free(self, offset: int) -> bool:
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, offset)
-        except OSError:
+        except OSError as error:
+            if error.errno is None:  # raised by a signal handler, such as a TimeoutError
+                raise
             return False
         fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, offset)
         return True

@@ -33,7 +33,9 @@ def check_place(path: Path, *, allow_empty: bool) -> None:
         found = path.stat()
     except FileNotFoundError:
         size = 0
-    except OSError:
+    except OSError as error:
+        if error.errno is None:  # raised by a signal handler, such as a TimeoutError
+            raise
         return  # refused in better words when it is opened
     else:
         _check_owner(path, found)
@@ -87,6 +89,8 @@ class Place:
 def _file_at(path: Path) -> FileId | None:
     try:
         found = path.stat()
-    except OSError:
+    except OSError as error:
+        if error.errno is None:  # raised by a signal handler, such as a TimeoutError
+            raise
         return None
     return found.st_dev, found.st_ino
