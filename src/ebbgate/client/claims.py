@@ -2,9 +2,9 @@
 
 A caller can vanish without releasing. An exception from a signal handler (Ctrl-C in a notebook, a soft time limit)
 or from `PyThreadState_SetAsyncExc` can arrive between any two steps of entering or leaving a block. Python code cannot
-prevent that, so every lease has a claim, made before the lease is
-requested. A claim is a weak reference to an object that lives exactly as long as the caller's `with` statement. When
-that object is gone and the claim was not withdrawn, the lease is abandoned, and the renewer thread releases it.
+prevent that, so every lease has a claim, made before the lease is requested. A claim is a weak reference to an object
+that lives exactly as long as the caller's `with` statement. When that object is gone and the claim was not withdrawn,
+the lease is abandoned, and the renewer thread releases it.
 
 The object is what the `with` statement looks up as `__exit__`: CPython does so before it calls `__enter__`, and keeps
 the result on the frame's stack until the statement ends in any way. The callbacks of the weak references are C

@@ -249,6 +249,7 @@ class EmbeddedGate:
         for job in jobs:
             job.outcomes = batch.outcomes[place : place + len(job.commands)]
             place += len(job.commands)
+            job.error = None  # of a thread that took it before, and was interrupted
             if job.waiter is not None and isinstance(job.outcomes[-1], Waiting):
                 self.waiters[job.waiter.lease_id] = job.waiter
         if self.waiters:
