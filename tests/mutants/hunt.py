@@ -120,7 +120,7 @@ def main() -> int:
         except Exception:
             traceback.print_exc()
             return 2
-        survivors += not (caught.by or mutant.survives)
+        survivors += not caught.by
         print(json.dumps(caught) if options.json else shown(caught), flush=True)
     return 1 if survivors else 0
 

@@ -29,7 +29,6 @@ class Mutant(NamedTuple):
     world: str = "usual"
     seeds: Sequence[int] = range(40)
     steps: int = 3_000
-    survives: str = ""  # why nothing catches it yet
 
 
 def _laws(*laws: str) -> frozenset[str]:

@@ -17,13 +17,7 @@ from tests.mutants.worlds import WORLDS
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _marked(mutant: Mutant) -> object:
-    """One that survives must be caught one day: then this fails until it is no longer said to survive."""
-    marks = [pytest.mark.xfail(strict=True, reason=mutant.survives), pytest.mark.slow]
-    return pytest.param(mutant, id=mutant.name, marks=marks if mutant.survives else [])
-
-
-@pytest.mark.parametrize("mutant", [_marked(mutant) for mutant in MUTANTS])
+@pytest.mark.parametrize("mutant", [pytest.param(mutant, id=mutant.name) for mutant in MUTANTS])
 def test_a_planted_bug_is_caught_in_a_world_that_passes_without_it(mutant: Mutant) -> None:
     caught = hunt(mutant)
     assert caught.by, f"survives {caught.seeds} seeds: {mutant.breaks}"
