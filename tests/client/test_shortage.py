@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import os, resource, sys, threading
+import _thread, os, resource, sys, threading
 import ebbgate.client.owned.opening, ebbgate.client.remote.gate
 import ebbgate.client.embedded.opening, ebbgate.stores.sqlite
 from ebbgate import Client
 from ebbgate.errors import ServerUnavailable, StoreUnavailable
 url, descriptors = sys.argv[1], int(sys.argv[2])
 if descriptors < 0:
-    def start(thread):  # what the interpreter raises when the system refuses a thread
+    def start(*_):  # what the interpreter raises when the system refuses a thread
         raise RuntimeError("can't start new thread")
-    threading.Thread.start = start
+    threading.Thread.start = _thread.start_new_thread = start
 else:
     used = len(os.listdir("/proc/self/fd")) - 1
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
