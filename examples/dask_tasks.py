@@ -49,6 +49,7 @@ def main() -> int:
                     threads_per_worker=THREADS,
                     dashboard_address="127.0.0.1:0",
                     local_directory=folder,
+                    heartbeat_interval="60s",  # a heartbeat while the cluster closes would be logged as an error
                 ) as cluster,
                 Dask(cluster) as dask,
             ):
